@@ -1,0 +1,52 @@
+"""Scanlore: from a folder of unlabelled medical scans to a foundation model whose worth is proven.
+
+The public functions are the verbs of the command line with the same words, and `load_model`. They are imported when
+first used, so that `import scanlore` stays fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from scanlore.__about__ import __version__
+
+if TYPE_CHECKING:
+    from scanlore.modelfolder.reference import load_model
+    from scanlore.verbs.adapt import adapt
+    from scanlore.verbs.corpus_build import build_corpus
+    from scanlore.verbs.corpus_show import show_corpus
+    from scanlore.verbs.demo import demo
+    from scanlore.verbs.embed import embed
+    from scanlore.verbs.inspect import inspect
+    from scanlore.verbs.pretrain import pretrain
+
+_HOMES = {
+    "adapt": "scanlore.verbs.adapt",
+    "build_corpus": "scanlore.verbs.corpus_build",
+    "demo": "scanlore.verbs.demo",
+    "embed": "scanlore.verbs.embed",
+    "inspect": "scanlore.verbs.inspect",
+    "load_model": "scanlore.modelfolder.reference",
+    "pretrain": "scanlore.verbs.pretrain",
+    "show_corpus": "scanlore.verbs.corpus_show",
+}
+
+__all__ = [
+    "__version__",
+    "adapt",
+    "build_corpus",
+    "demo",
+    "embed",
+    "inspect",
+    "load_model",
+    "pretrain",
+    "show_corpus",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        msg = f"module 'scanlore' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""Protocols: how labels are used on top of a model."""

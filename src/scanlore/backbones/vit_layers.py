@@ -1,0 +1,166 @@
+"""The parts of a vision transformer, working on packed tokens.
+
+Tokens of view groups of different sizes travel as one `(T, D)` matrix, so that every linear layer runs once; attention
+runs per group on its regular `(B, N, D)` shape. `Packing` says where each group lies. Parameter names are DINOv2's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where groups lie in a packed token matrix: `(views, tokens per view)` of each, in order."""
+
+    groups: tuple[tuple[int, int], ...]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each group."""
+        return [views * tokens for views, tokens in self.groups]
+
+    def split(self, tokens_TD: Tensor) -> list[Tensor]:
+        """Return each group as `(B, N, D)`."""
+        parts = tokens_TD.split(self.lengths)
+        return [part.unflatten(0, group) for part, group in zip(parts, self.groups, strict=True)]
+
+
+def pack(groups_BND: list[Tensor]) -> tuple[Tensor, Packing]:
+    """Pack groups of tokens into one matrix."""
+    packing = Packing(tuple((int(group.shape[0]), int(group.shape[1])) for group in groups_BND))
+    if len(groups_BND) == 1:
+        return groups_BND[0].flatten(0, 1), packing
+    return torch.cat([group.flatten(0, 1) for group in groups_BND]), packing
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention within each view."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, dim * 3)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens_TD: Tensor, packing: Packing) -> Tensor:
+        """Return attended tokens, `(T, D)`."""
+        parts = packing.split(self.qkv(tokens_TD))
+        out: Tensor = self.proj(torch.cat([self._attend(part) for part in parts]))
+        return out
+
+    def _attend(self, qkv_BN3D: Tensor) -> Tensor:
+        q, k, v = self._heads(qkv_BN3D)
+        attended_BHNd = F.scaled_dot_product_attention(q, k, v)
+        return attended_BHNd.transpose(1, 2).flatten(2).flatten(0, 1)
+
+    def _heads(self, qkv_BN3D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = qkv_BN3D.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v
+
+    def weights(self, tokens_BND: Tensor) -> Tensor:
+        """Return attention weights `(B, heads, N, N)`; each row sums to one."""
+        q, k, _ = self._heads(self.qkv(tokens_BND))
+        scores_BHNN: Tensor = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+        return scores_BHNN.softmax(-1)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU between them."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `(T, D)`."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class SwiGlu(nn.Module):
+    """Gated feed-forward layer; hidden width is two thirds of an MLP's, rounded up to a multiple of 8."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        width = (int(hidden * 2 / 3) + 7) // 8 * 8
+        self.w12 = nn.Linear(dim, 2 * width)
+        self.w3 = nn.Linear(width, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `(T, D)`."""
+        gate, value = self.w12(x).chunk(2, dim=-1)
+        out: Tensor = self.w3(F.silu(gate) * value)
+        return out
+
+
+class LayerScale(nn.Module):
+    """A learned factor per channel on a residual branch (Touvron et al. 2021)."""
+
+    def __init__(self, dim: int, initial: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale the last axis."""
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block.
+
+    Args:
+        dim: Width.
+        num_heads: Attention heads.
+        ffn: `mlp` or `swiglu`.
+        layer_scale: Initial LayerScale; 0 for none.
+        drop_path: Share of views whose residual is left out in training. The others are gathered, computed alone and
+            scaled up (DINOv2, efficient stochastic depth), so that what is dropped costs nothing.
+    """
+
+    def __init__(self, dim: int, num_heads: int, ffn: str, layer_scale: float, drop_path: float) -> None:
+        super().__init__()
+        self.drop_path = drop_path
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, num_heads)
+        self.ls1 = LayerScale(dim, layer_scale) if layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = (SwiGlu if ffn == "swiglu" else Mlp)(dim, dim * 4)
+        self.ls2 = LayerScale(dim, layer_scale) if layer_scale else nn.Identity()
+
+    def forward(self, tokens_TD: Tensor, packing: Packing) -> Tensor:
+        """Return `(T, D)`."""
+        tokens_TD = self._residual(tokens_TD, packing, attend=True)
+        return self._residual(tokens_TD, packing, attend=False)
+
+    def _branch(self, tokens_TD: Tensor, packing: Packing, attend: bool) -> Tensor:
+        if attend:
+            out: Tensor = self.ls1(self.attn(self.norm1(tokens_TD), packing))
+        else:
+            out = self.ls2(self.mlp(self.norm2(tokens_TD)))
+        return out
+
+    def _residual(self, tokens_TD: Tensor, packing: Packing, attend: bool) -> Tensor:
+        if not (self.training and self.drop_path):
+            return tokens_TD + self._branch(tokens_TD, packing, attend)
+        rows, scale, kept = _draw_views(packing, self.drop_path, tokens_TD.device)
+        branch = self._branch(tokens_TD.index_select(0, rows), kept, attend)
+        return tokens_TD.index_add(0, rows, (branch * scale).to(tokens_TD.dtype))
+
+
+def _draw_views(packing: Packing, rate: float, device: torch.device) -> tuple[Tensor, Tensor, Packing]:
+    """Draw the views of each group that are computed; returns their token rows, their scale and their packing."""
+    rows, scales, groups, offset = [], [], [], 0
+    for views, tokens in packing.groups:
+        count = max(1, int(views * (1 - rate)))
+        chosen = torch.randperm(views, device=device)[:count]
+        rows.append((chosen[:, None] * tokens + torch.arange(tokens, device=device) + offset).flatten())
+        scales.append(torch.full((count * tokens, 1), views / count, device=device))
+        groups.append((count, tokens))
+        offset += views * tokens
+    return torch.cat(rows), torch.cat(scales), Packing(tuple(groups))

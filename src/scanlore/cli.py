@@ -1,0 +1,314 @@
+"""The command line: parse, call the verb, print. Verbs are imported when they are called."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scanlore.errors import ScanloreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scanlore.verbs.adapt import MetricRow
+
+HELP = """Turn a folder of unlabelled medical scans into a foundation model, adapt it with few labels, and prove whether
+it helped. Not a medical device."""
+app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+corpus_app = typer.Typer(help="Build and look at corpora.", no_args_is_help=True)
+recipes_app = typer.Typer(help="Recipes: all settings of one run.", no_args_is_help=True)
+models_app = typer.Typer(help="Models and the references that name them.", no_args_is_help=True)
+app.add_typer(corpus_app, name="corpus")
+app.add_typer(recipes_app, name="recipes")
+app.add_typer(models_app, name="models")
+
+Out = Annotated[Path, typer.Option("--out", help="Where to write.", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting: optim.lr=1e-3.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders of scans.", show_default=False)]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    # Read by `main`, which sees every error; declared here for --help
+    if version:
+        from scanlore.__about__ import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def inspect(paths: Paths, as_json: AsJson = False) -> None:
+    """Say what is here and what is wrong with it; writes nothing."""
+    from scanlore.verbs.inspect import inspect as verb
+
+    result = verb(paths)
+    if as_json:
+        _print_json(result)
+        return
+    rows = [row | {"shape": _by(row["shape"]), "spacing": _by(row["spacing"])} for row in result.scans]
+    _print_table(rows)
+    _print_problems(result.problems)
+    others = f", {len(result.skipped)} other files skipped" if result.skipped else ""
+    typer.echo(f"{len(result.scans)} scans, {len(result.problems)} with problems{others}")
+
+
+@corpus_app.command("build")
+def corpus_build(
+    paths: Paths,
+    out: Out,
+    overrides: Overrides = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one per core by default.")] = None,
+) -> None:
+    """Index, curate and store scans; resumable, and a no-op when nothing is new."""
+    from scanlore.verbs.corpus_build import build_corpus as verb
+
+    result = verb(paths, out, overrides or [], workers)
+    _print_problems(result.failed)
+    new = f"{result.num_new} new sources" if result.num_new else "nothing new"
+    listed = ", ".join(f"{count} {status}" for status, count in result.counts.items())
+    typer.echo(f"{out}: {new}; {listed}")
+
+
+@corpus_app.command("show")
+def corpus_show(corpus: Annotated[Path, typer.Argument(metavar="CORPUS")], as_json: AsJson = False) -> None:
+    """Print counts, what was dropped and why."""
+    from scanlore.verbs.corpus_show import show_corpus as verb
+
+    result = verb(corpus)
+    if as_json:
+        _print_json(result)
+        return
+    _print_table(result.kinds)
+    _print_table([{"not kept because": reason, "number": count} for reason, count in result.reasons.items()])
+    _print_problems(result.failed)
+    listed = ", ".join(f"{count} {status}" for status, count in result.counts.items())
+    typer.echo(f"{corpus}: {listed}; store {result.store_bytes / 1e6:.0f} MB")
+
+
+@app.command()
+def pretrain(
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="Made by `scanlore corpus build`.")],
+    out: Out,
+    recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe, or path of a YAML file.")],
+    overrides: Overrides = None,
+    device: Device = "auto",
+) -> None:
+    """Pretrain a backbone; the same command goes on with an interrupted run."""
+    from scanlore.verbs.pretrain import pretrain as verb
+
+    result = verb(corpus, recipe, out, overrides or [], device)
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if result.metrics:
+        done = "was finished before" if result.state == "finished" else "finished"
+        health = "  ".join(
+            f"{key} {result.metrics[key]:.3f}"
+            for key in ("loss", "feature_std", "effective_rank", "knn_accuracy")
+            if key in result.metrics
+        )
+        typer.echo(f"{out}: {done}, {result.steps} steps  {health}")
+        typer.echo(f"model: {result.model}")
+
+
+@app.command()
+def embed(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model reference, see `scanlore models list`.")],
+    paths: Paths,
+    out: Out,
+    dense: Annotated[bool, typer.Option("--dense", help="Also write patch features of every scan.")] = False,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Views at a time.")] = 8,
+) -> None:
+    """Write one embedding per scan to a Parquet file."""
+    from scanlore.verbs.embed import embed as verb
+
+    result = verb(model, paths, out, dense=dense, device=device, batch_size=batch_size)
+    _print_problems(result.problems)
+    done = "held these embeddings already" if result.already_done else "written"
+    typer.echo(f"{out}: {done}; {result.num_scans} scans, {result.dim} numbers each, {len(result.problems)} skipped")
+    if result.dense:
+        typer.echo(f"patch features: {result.dense}")
+
+
+@app.command()
+def adapt(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model reference, see `scanlore models list`.")],
+    task: Annotated[Path, typer.Argument(metavar="TASK", help="A folder per class, or a table of image and label.")],
+    out: Out,
+    protocol: Annotated[str, typer.Option("--protocol", help="knn or linear-probe.")],
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Settings of the protocol.")] = None,
+    overrides: Overrides = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    device: Device = "auto",
+) -> None:
+    """Fit a model to labels and score it; writes trials, predictions and results."""
+    from scanlore.verbs.adapt import adapt as verb
+
+    result = verb(model, task, out, protocol, recipe=recipe, overrides=overrides or [], seed=seed, device=device)
+    _print_problems(list(result.problems.items()))
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    _print_table([_metric(row) for row in result.rows])
+    counts = f"{result.num_train} train, {result.num_val} val, {result.num_test} test; patients {result.patients}"
+    typer.echo(f"{counts}; chosen {result.chosen}")
+    done = "was finished before" if result.already_finished else "finished"
+    typer.echo(f"{out}: {done}; tables trials, predictions and results")
+
+
+@recipes_app.command("list")
+def recipes_list(as_json: AsJson = False) -> None:
+    """List the recipes that ship with Scanlore."""
+    from scanlore.verbs.listing import list_recipes
+
+    _print_rows(list_recipes(), as_json)
+
+
+@recipes_app.command("show")
+def recipes_show(name: Annotated[str, typer.Argument(metavar="RECIPE")], as_json: AsJson = False) -> None:
+    """Print a recipe with every default filled in."""
+    from scanlore.verbs.listing import show_recipe
+
+    _print_settings(show_recipe(name), as_json)
+
+
+@models_app.command("list")
+def models_list(as_json: AsJson = False) -> None:
+    """List the ways to name a model, and the networks."""
+    from scanlore.verbs.listing import REFERENCES, list_models
+
+    if as_json:
+        _print_json({"references": REFERENCES, "networks": list_models()})
+        return
+    _print_table(REFERENCES)
+    _print_table(list_models())
+
+
+@models_app.command("show")
+def models_show(name: Annotated[str, typer.Argument(metavar="MODEL")], as_json: AsJson = False) -> None:
+    """Print what is known of a network or of a model folder."""
+    from scanlore.verbs.listing import show_model
+
+    _print_settings(show_model(name), as_json)
+
+
+@app.command()
+def demo(
+    out: Out,
+    data: Annotated[Path | None, typer.Option("--data", help="Your own scans: a folder per class, or a table.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Run the whole path in minutes: corpus, pretraining, embeddings, probe, one page."""
+    from scanlore.verbs.demo import demo as verb
+
+    result = verb(out, data, device)
+    _print_table(result.rows)
+    typer.echo(result.verdict)
+    typer.echo(f"page: {result.page}")
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Print versions, devices and what is missing."""
+    from scanlore.verbs.doctor import doctor as verb
+
+    result = verb()
+    if as_json:
+        _print_json(result)
+        return
+    _print_table([{"package": name, "version": found} for name, found in result.versions.items()])
+    _print_table(result.devices)
+    for line in result.missing:
+        typer.echo(f"missing: {line}")
+
+
+def _metric(row: MetricRow) -> dict[str, Any]:
+    name = row.metric if row.class_name is None else f"{row.metric} ({row.class_name})"
+    interval = "-" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
+    value = row.reason if row.value is None else f"{row.value:.3f}"
+    return {"metric": name, "value": value, "95 % interval": interval, "cases": row.n}
+
+
+def _by(values: Sequence[float] | None) -> str:
+    return " x ".join(f"{value:.4g}" for value in values) if values else "-"
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    _print_json(rows) if as_json else _print_table(rows)
+
+
+def _print_settings(data: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(data)
+        return
+    import yaml
+
+    typer.echo(yaml.safe_dump(data, sort_keys=False).rstrip())
+
+
+def _print_json(value: Any) -> None:
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    typer.echo(json.dumps(plain, indent=2, default=str))
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console = Console()
+    # A pipe has no width; wrapping there would break lines that people grep
+    (console if console.is_terminal else Console(width=200)).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _print_problems(problems: Sequence[tuple[str, str]], shown: int = 10) -> None:
+    for name, reason in problems[:shown]:
+        typer.echo(f"skipped {name}: {reason}", err=True)
+    if len(problems) > shown:
+        typer.echo(f"... and {len(problems) - shown} more", err=True)
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one line for what a user can mend, 1 for our defects."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except ScanloreError as error:
+        if debug:
+            raise
+        typer.echo(f"scanlore: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("scanlore: stopped; the same command goes on from here", err=True)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        logs = [arg for flag, arg in zip(sys.argv, sys.argv[1:], strict=False) if flag == "--out"]
+        log = f"; see {Path(logs[-1]) / 'run.log'}" if logs and (Path(logs[-1]) / "run.log").is_file() else ""
+        typer.echo(f"scanlore: internal error: {type(error).__name__}: {error}{log} (--debug shows where)", err=True)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Corpora: an index table and a fast voxel store made from many scans."""

@@ -1,0 +1,135 @@
+"""The voxel store: levels of many scans as Blosc2 frames, one after the other in shard files.
+
+The format is described in `docs/reference/store.md`. This module is what loader workers import: numpy and blosc2 only.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import numpy.typing as npt
+
+from scanlore.corpus.levels import Factors
+from scanlore.errors import DataError
+
+CHUNK, BLOCK = 64, 32
+SHARD_BYTES = 1 << 30
+OPEN_LEVELS = 256
+
+
+def encode(voxels: npt.NDArray[np.int16]) -> bytes:
+    """Compress one level to a contiguous Blosc2 frame: byte shuffle, LZ4HC, blocks of 32 in chunks of 64 an axis."""
+    chunks = tuple(min(CHUNK, size) for size in voxels.shape)
+    blocks = tuple(min(BLOCK, size) for size in voxels.shape)
+    cparams = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
+    frame: bytes = blosc2.asarray(voxels, chunks=chunks, blocks=blocks, cparams=cparams).to_cframe()
+    return frame
+
+
+def shard_path(root: Path, shard: int) -> Path:
+    """Return the path of a shard file of the corpus at `root`."""
+    return root / "shards" / f"{shard:05d}.b2s"
+
+
+class ShardWriter:
+    """Appends frames to shard files; whatever lies behind the given end is cut off first.
+
+    Args:
+        root: The corpus folder.
+        shard: Number of the shard to go on with.
+        end: Its length in bytes as far as it is recorded.
+    """
+
+    def __init__(self, root: Path, shard: int = 0, end: int = 0) -> None:
+        self.root, self.shard, self.end = root, shard, end
+        self._file = self._open()
+
+    def _open(self) -> Any:
+        path = shard_path(self.root, self.shard)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("r+b" if path.exists() else "w+b")
+        file.truncate(self.end)
+        file.seek(self.end)
+        return file
+
+    def append(self, frames: list[bytes]) -> list[int]:
+        """Write the frames of one entry into one shard and return their offsets in it."""
+        if self.end and self.end + sum(map(len, frames)) > SHARD_BYTES:
+            self.close()
+            self.shard, self.end = self.shard + 1, 0
+            self._file = self._open()
+        offsets = []
+        for frame in frames:
+            offsets.append(self.end)
+            self._file.write(frame)
+            self.end += len(frame)
+        self._file.flush()
+        return offsets
+
+    def sync(self) -> None:
+        """Force what was written onto the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Sync and close the current shard."""
+        self.sync()
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """One entry's levels: from a store or, for inference, in memory.
+
+    Attributes:
+        factors: `(L, ndim)` reduction factors.
+        levels: What to read each level from: an array, or `(shard path, offset)`.
+        slope: Of the stored values.
+        intercept: Of the stored values.
+    """
+
+    factors: tuple[Factors, ...]
+    levels: tuple[Any, ...]
+    slope: float
+    intercept: float
+
+    def shape(self, level: int) -> tuple[int, ...]:
+        """Return the shape of a level."""
+        return tuple(int(size) for size in self._level(level).shape)
+
+    def read(self, level: int, box: tuple[slice, ...]) -> npt.NDArray[np.generic]:
+        """Read a box of stored values of a level.
+
+        Raises:
+            DataError: The store is damaged there.
+        """
+        opened = self._level(level)
+        try:
+            block: npt.NDArray[np.generic] = np.asarray(opened[box])
+        except RuntimeError as error:
+            path, offset = self.levels[level]  # only a store fails so
+            raise _damaged(path, offset, error) from None
+        return block
+
+    def _level(self, level: int) -> Any:
+        place = self.levels[level]
+        return _open_level(*place) if isinstance(place, tuple) else place
+
+
+@lru_cache(maxsize=OPEN_LEVELS)
+def _open_level(path: str, offset: int) -> Any:
+    try:
+        return blosc2.open(path, mode="r", offset=offset, mmap_mode="r", dparams={"nthreads": 1})
+    except (RuntimeError, OSError, ValueError) as error:
+        raise _damaged(path, offset, error) from None
+
+
+def _damaged(path: str, offset: int, error: Exception) -> DataError:
+    fix = "build the corpus again into a new folder"
+    return DataError(f"the voxel store cannot be read at byte {offset}: {error}", where=path, fix=fix)

@@ -1,0 +1,1 @@
+"""A model run over scans: features of whole scans and of their patches."""

@@ -1,0 +1,1 @@
+"""Pretraining methods: one folder each, with settings, method and losses."""

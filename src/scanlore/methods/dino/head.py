@@ -1,0 +1,50 @@
+"""The projection head of DINO (Caron et al. 2021, appendix C); parameter names are those of published heads."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scanlore.methods.dino.settings import HeadSettings
+
+
+class WeightNormLinear(nn.Module):
+    """A linear layer without bias whose rows have a learned length."""
+
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__()
+        self.weight_g = nn.Parameter(torch.ones(out, 1))
+        self.weight_v = nn.Parameter(torch.empty(out, dim))
+        nn.init.trunc_normal_(self.weight_v, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `(N, out)`."""
+        return F.linear(x, F.normalize(self.weight_v, dim=-1) * self.weight_g)
+
+
+class DinoHead(nn.Module):
+    """MLP, L2 normalisation, prototypes.
+
+    Args:
+        dim: Width of the backbone.
+        settings: Its own widths.
+    """
+
+    def __init__(self, dim: int, settings: HeadSettings) -> None:
+        super().__init__()
+        widths = [dim] + [settings.hidden] * (settings.layers - 1) + [settings.bottleneck]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(before, after), nn.GELU()]
+        self.mlp = nn.Sequential(*layers[:-1])
+        self.last_layer = WeightNormLinear(settings.bottleneck, settings.prototypes)
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return prototype scores `(N, K)`."""
+        scores: Tensor = self.last_layer(F.normalize(self.mlp(x), dim=-1, eps=1e-6))
+        return scores

@@ -1,0 +1,1 @@
+"""Model folders and the references by which every command names a model."""

@@ -1,0 +1,146 @@
+"""A backbone together with the preprocessing it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from scanlore.backbones.features import Backbone, Features
+from scanlore.corpus.levels import build_levels, level_factors
+from scanlore.corpus.prepare import foreground_box
+from scanlore.corpus.quantise import quantise
+from scanlore.corpus.store import Pyramid
+from scanlore.errors import ModelError
+from scanlore.modelfolder.preprocessing import Preprocessing
+from scanlore.scans.intensity import IntensityStats, intensity_stats, linear_map
+from scanlore.scans.read import read_scan
+from scanlore.scans.scan import Scan
+from scanlore.views.sampler import sample
+from scanlore.views.view import View, box_map, compose, slice_map
+
+
+class Model(nn.Module):
+    """A model as users have it: scans in, features out.
+
+    Args:
+        name: The reference it was asked for by.
+        backbone: The network.
+        preprocessing: From scan to view.
+        facts: What is known about it: `model.json` without what is above.
+    """
+
+    def __init__(
+        self, name: str, backbone: nn.Module, preprocessing: Preprocessing, facts: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.name, self.preprocessing, self.facts = name, preprocessing, facts or {}
+        self.backbone = backbone
+        self.eval()
+
+    @property
+    def _features(self) -> Backbone:
+        backbone: Any = self.backbone
+        return backbone  # type: ignore[no-any-return]
+
+    @property
+    def num_layers(self) -> int:
+        """Layers whose features can be asked for."""
+        return self._features.num_layers
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the backbone."""
+        return sum(parameter.numel() for parameter in self.backbone.parameters())
+
+    def forward_features(self, x: Tensor, layers: list[int] | int | None = None) -> Features:
+        """Return features of views `(B, C, *spatial)`; see `scanlore.backbones.features.Backbone`."""
+        return self._features.forward_features(x, layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the embeddings of views, `(B, E)`, as `preprocessing.embedding` chooses them."""
+        return choose_embedding(self.forward_features(x), self.preprocessing.embedding)
+
+    def views(self, scan: Scan) -> Tensor:
+        """Return the views of a scan, `(V, C, *spatial)` float32: one per channel, and per slice for 2D models.
+
+        Args:
+            scan: 2D or 3D.
+
+        Raises:
+            ModelError: A 3D model is given a 2D image.
+        """
+        maps = self.view_affines(scan)
+        size = (self.preprocessing.input_size,) * self.preprocessing.ndim
+        per_channel = len(maps) // scan.num_channels
+        views = []
+        for channel in range(scan.num_channels):
+            voxels = scan.voxels[channel]
+            stats = intensity_stats(voxels)
+            scaling = linear_map(self.preprocessing.scaling, stats, self.preprocessing.window)
+            pyramid = _pyramid(voxels, scan.through_axis, stats)
+            for matrix in maps[channel * per_channel : (channel + 1) * per_channel]:
+                views.append(sample(pyramid, View(matrix, size), scaling, self.preprocessing.mip_rule))
+        stacked = torch.stack(views)[:, None]
+        return stacked.expand(-1, self.preprocessing.in_channels, *size)
+
+    def view_affines(self, scan: Scan) -> list[npt.NDArray[np.float64]]:
+        """Return, for each view of `views`, the map from its grid to the scan's voxels, `(S, V + 1)`."""
+        if self.preprocessing.ndim > scan.ndim:
+            fix = "use a 2D model"
+            raise ModelError(f"takes volumes, this is a 2D image of {scan.shape}", where=self.name, fix=fix)
+        return [
+            matrix for channel in range(scan.num_channels) for matrix in self._channel_maps(scan, scan.voxels[channel])
+        ]
+
+    def _channel_maps(self, scan: Scan, voxels: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float64]]:
+        box = tuple(slice(0, edge) for edge in scan.shape)
+        if self.preprocessing.crop == "foreground":
+            box = foreground_box(voxels, intensity_stats(voxels).p0_05)
+        start = np.array([part.start for part in box])
+        length = np.array([part.stop - part.start for part in box])
+        size = (self.preprocessing.input_size,) * self.preprocessing.ndim
+        if self.preprocessing.ndim == scan.ndim:
+            return [box_map(start, length, size)]
+        axis = scan.through_axis if scan.through_axis is not None else scan.ndim - 1
+        plane = [other for other in range(scan.ndim) if other != axis]
+        inner = box_map(start[plane], length[plane], size)
+        count = min(self.preprocessing.max_slices, int(length[axis]))
+        places = start[axis] + np.floor((np.arange(count) + 0.5) * length[axis] / count)
+        return [compose(slice_map(axis, float(place), scan.ndim), inner) for place in places]
+
+    @torch.inference_mode()
+    def embed(self, scans: Path | str | Scan | Sequence[Path | str | Scan]) -> npt.NDArray[np.float32]:
+        """Embed scans: one row each, the mean over channels and slices.
+
+        Args:
+            scans: Files, series folders or scans; or a sequence of them.
+
+        Returns:
+            `(N, E)`.
+        """
+        several = [scans] if isinstance(scans, Path | str | Scan) else list(scans)
+        device = next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+        rows = []
+        for item in several:
+            scan = item if isinstance(item, Scan) else read_scan(Path(item))
+            rows.append(self(self.views(scan).to(device)).float().mean(0).cpu().numpy())
+        return np.stack(rows)
+
+
+def choose_embedding(features: Features, embedding: str) -> Tensor:
+    """Return what represents a view: `cls`, `mean` or `cls+mean`, `(B, E)`."""
+    parts = {"cls": features.embeddings[-1], "mean": features.pooled}
+    return torch.cat([parts[name] for name in embedding.split("+")], dim=-1)
+
+
+def _pyramid(voxels: npt.NDArray[np.generic], through_axis: int | None, stats: IntensityStats) -> Pyramid:
+    """Return the levels of a scan in memory, with the values a store would hold."""
+    values, slope, intercept = quantise(voxels, stats)
+    factors = level_factors(values.shape, through_axis)
+    return Pyramid(tuple(factors), tuple(build_levels(values, factors)), slope, intercept)

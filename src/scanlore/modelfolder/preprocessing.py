@@ -1,0 +1,39 @@
+"""How a scan becomes the input of a model: recorded with the weights, applied by every command; torch-free."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from scanlore.config import Settings
+
+
+class Preprocessing(Settings):
+    """From a scan to the views a model expects.
+
+    Attributes:
+        ndim: 2 or 3: a 2D model sees a volume as slices across its through-plane axis.
+        in_channels: Channels of one view; scans with more are seen one channel at a time.
+        input_size: Edge of a view in voxels.
+        scaling: Intensity policy, one of `scanlore.scans.intensity.SCALINGS`, from the statistics of the whole scan.
+        window: Lower and upper intensity of the policy `window`.
+        crop: `foreground`: the bounding box of voxels above the 0.05 percentile; `none`: the whole scan.
+        resize: `stretch`: the crop is resized to the input size on every axis, whatever its spacing.
+        mip_rule: `evaluation`: sampled from the coarsest level at least as fine as the view.
+        max_slices: Slices a 2D model sees of a volume, evenly spaced.
+        channels: How channels and slices become one embedding: their `mean`.
+        embedding: What represents a view: `cls`, `mean` (mean patch token) or `cls+mean`.
+    """
+
+    ndim: Literal[2, 3]
+    in_channels: int = Field(1, ge=1)
+    input_size: int = Field(ge=1)
+    scaling: str = "percentile-0.05-99.95"
+    window: tuple[float, float] | None = None
+    crop: Literal["foreground", "none"] = "foreground"
+    resize: Literal["stretch"] = "stretch"
+    mip_rule: Literal["evaluation"] = "evaluation"
+    max_slices: int = Field(32, ge=1)
+    channels: Literal["mean"] = "mean"
+    embedding: Literal["cls", "mean", "cls+mean"] = "cls"

@@ -1,0 +1,133 @@
+"""One grammar names every model, wherever a command takes one.
+
+`PATH`            a model folder, or the run folder that holds one
+`RUN@STEP`        a pretraining run at one of its checkpoints
+`random:NAME`     an untrained network: a name of `scanlore models list`
+`random:PATH`     an untrained network like the model at PATH, with its preprocessing: the fair baseline of that model
+`pixels:EDGE`     the scan itself, resized to EDGE voxels: what any representation has to beat
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scanlore.backbones.build import build_backbone
+from scanlore.backbones.pixels import Pixels
+from scanlore.backbones.settings import ViTSettings
+from scanlore.config import read_yaml, validate
+from scanlore.errors import ModelError, nearest
+from scanlore.modelfolder.facts import read_facts
+from scanlore.modelfolder.folder import fill, load_model_folder
+from scanlore.modelfolder.model import Model
+from scanlore.modelfolder.preprocessing import Preprocessing
+from scanlore.registry import BACKBONES
+
+# Views an untrained network sees, by spatial axes: 3DINO's and DINOv2's global crops at patch size 16.
+RANDOM_SIZE = {2: 224, 3: 96}
+SEED = 0
+
+
+def load_model(reference: str | Path, device: str = "cpu", ndim: int | None = None) -> Model:
+    """Load a model by reference.
+
+    Args:
+        reference: See the module's grammar.
+        device: Where to put it.
+        ndim: Spatial axes of the data, for references that fit both: `random:NAME` and `pixels:EDGE`; 3 by default.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        ModelError: There is no such model, or it is damaged.
+    """
+    text = str(reference)
+    kind, _, rest = text.partition(":")
+    if kind == "random" and rest:
+        model = _random(text, rest, ndim or 3)
+    elif kind == "pixels" and rest:
+        model = _pixels(text, rest, ndim or 3)
+    else:
+        model = _stored(text)
+    return model.to(device).eval()
+
+
+def _random(text: str, rest: str, ndim: int) -> Model:
+    if rest in BACKBONES:
+        size = RANDOM_SIZE[ndim]
+        architecture = ViTSettings.model_validate({"name": rest, "ndim": ndim, "patch_size": 16, "image_size": size})
+        preprocessing = Preprocessing.model_validate({"ndim": ndim, "input_size": size})
+    elif Path(rest).exists():
+        facts = read_facts(_model_folder(Path(rest), text))
+        architecture = validate(ViTSettings, facts["architecture"], where=rest)
+        preprocessing = validate(Preprocessing, facts["preprocessing"], where=rest)
+    else:
+        known = list(BACKBONES)
+        fix = f"names: {', '.join(known)}; or the path of a model{nearest(rest, known)}"
+        raise ModelError(f"no backbone {rest!r}", where=text, fix=fix)
+    facts = {"architecture": architecture.model_dump(mode="json"), "provenance": {"untrained": True, "seed": SEED}}
+    return Model(text, build_backbone(architecture, SEED), preprocessing, facts)
+
+
+def _pixels(text: str, rest: str, ndim: int) -> Model:
+    if not rest.isdigit() or int(rest) < 1:
+        raise ModelError(f"{rest!r} is no edge in voxels", where=text, fix="e.g. pixels:32")
+    preprocessing = Preprocessing.model_validate({"ndim": ndim, "input_size": int(rest), "crop": "none"})
+    return Model(text, Pixels(int(rest), ndim), preprocessing, {"provenance": {"untrained": True}})
+
+
+def _stored(text: str) -> Model:
+    path, at, step = text.rpartition("@")
+    if at and step.isdigit() and not Path(text).exists():
+        return _checkpoint(text, Path(path), int(step))
+    if not Path(text).exists():
+        hint = "a model folder, RUN@STEP, random:NAME or pixels:EDGE"
+        raise ModelError("there is no such model", where=text, fix=hint + nearest(text, _neighbours(Path(text))))
+    backbone, preprocessing, facts = load_model_folder(_model_folder(Path(text), text))
+    return Model(text, backbone, preprocessing, facts)
+
+
+def _neighbours(path: Path) -> list[str]:
+    parent = path.parent
+    return [str(other) for other in parent.iterdir() if other.is_dir()] if parent.is_dir() else []
+
+
+def _model_folder(path: Path, text: str) -> Path:
+    if (path / "model" / "model.json").is_file():
+        return path / "model"
+    if (path / "run.json").is_file() and not (path / "model").exists() and (path / "checkpoints").is_dir():
+        fix = "end it by the same `scanlore pretrain`, or name a checkpoint: RUN@STEP"
+        raise ModelError("the run is not finished", where=text, fix=fix)
+    return path / "model" if (path / "run.json").is_file() else path
+
+
+def _checkpoint(text: str, run: Path, step: int) -> Model:
+    """Rebuild the exported backbone of a run from one of its checkpoints."""
+    path = run / "checkpoints" / f"step_{step:08d}" / "state.pt"
+    if not path.is_file():
+        found = sorted(int(p.parent.name[5:]) for p in run.glob("checkpoints/step_*/state.pt"))
+        raise ModelError(f"the run has no checkpoint at step {step}", where=run, fix=f"it has {found or 'none'}")
+    config = read_yaml(run / "config.yaml")
+    architecture = validate(ViTSettings, config["backbone"], where=str(run / "config.yaml"))
+    backbone = build_backbone(architecture, SEED)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["method"]
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0] or "it is empty"
+        raise ModelError(f"is damaged: {reason}", where=path) from None
+    prefix = "teacher.backbone."
+    fill(backbone, {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}, path)
+    facts = {"architecture": architecture.model_dump(mode="json"), "provenance": {"run": run.name, "step": step}}
+    return Model(text, backbone, preprocessing_of(config["views"]), facts)
+
+
+def preprocessing_of(views: dict[str, Any]) -> Preprocessing:
+    """Return the preprocessing that belongs to a model pretrained on views with these settings."""
+    size = views["global_crops"]["size"]
+    return Preprocessing.model_validate(
+        {"ndim": views["ndim"], "input_size": size, "scaling": views["scaling"], "window": views["window"]}
+    )

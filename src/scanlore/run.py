@@ -1,0 +1,142 @@
+"""The run folder: what a command was asked, what it did, and how it may be continued."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from scanlore.__about__ import __version__
+from scanlore.config import differences, read_yaml
+from scanlore.errors import ConfigError
+
+logger = logging.getLogger("scanlore")
+State = Literal["new", "continued", "finished"]
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is either the old one or the new one, whenever the process ends."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def check_run(out: Path, command: str, settings: Mapping[str, Any]) -> State:
+    """Say whether `out` is free, holds this very run unfinished, or holds it finished.
+
+    Args:
+        out: The run folder; nothing is created here.
+        command: The verb, e.g. `"pretrain"`.
+        settings: The resolved settings as plain values.
+
+    Raises:
+        ConfigError: `out` holds something else, or the run of other settings (which are listed).
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return "new"
+    manifest = out / "run.json"
+    if not out.is_dir() or not manifest.is_file():
+        raise ConfigError("exists and is no run folder", where=out, fix="choose another --out")
+    record = json.loads(manifest.read_text())
+    if record["command"] != command:
+        raise ConfigError(f"holds a {record['command']!r} run", where=out, fix="choose another --out")
+    plain = yaml.safe_load(yaml.safe_dump(_plain(settings)))
+    changed = differences(read_yaml(out / "config.yaml"), plain)
+    if changed:
+        fix = "choose another --out, or repeat the settings"
+        raise ConfigError(f"was started with other settings: {'; '.join(changed)}", where=out, fix=fix)
+    return "finished" if record["status"] == "finished" else "continued"
+
+
+class Run:
+    """An open run folder: settings, manifest and log.
+
+    Args:
+        out: The folder; created here, after everything has been validated.
+        command: The verb.
+        settings: The resolved settings as plain values, written to `config.yaml`.
+    """
+
+    def __init__(self, out: Path, command: str, settings: Mapping[str, Any]) -> None:
+        self.out = out
+        self.state = check_run(out, command, settings)
+        out.mkdir(parents=True, exist_ok=True)
+        self._manifest = out / "run.json"
+        if self.state == "new":
+            write_atomically(out / "config.yaml", yaml.safe_dump(_plain(settings), sort_keys=False))
+            self.record: dict[str, Any] = {"command": command, "status": "running", "started": _now()}
+        else:
+            self.record = json.loads(self._manifest.read_text())
+        self.note(environment=environment())
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to `run.json`."""
+        self.record.update(facts)
+        write_atomically(self._manifest, json.dumps(_plain(self.record), indent=2) + "\n")
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """Send the log to `run.log` as well, and record how the run ended."""
+        handler = logging.FileHandler(self.out / "run.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        started = time.monotonic()
+        try:
+            yield
+            self._end("finished", started)
+        except BaseException as error:
+            logger.error("ended: %s", error, exc_info=not isinstance(error, KeyboardInterrupt))
+            with contextlib.suppress(OSError):
+                self._end("failed", started)
+            raise
+        finally:
+            logger.removeHandler(handler)
+            handler.close()
+
+    def _end(self, status: str, started: float) -> None:
+        spent = self.record.get("wall_seconds", 0.0) + time.monotonic() - started
+        self.note(status=status, ended=_now(), wall_seconds=round(spent, 1))
+
+
+def environment() -> dict[str, str]:
+    """Return the versions that matter for repeating a run."""
+    facts = {"scanlore": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in ("torch", "numpy", "blosc2", "scikit-learn"):
+        with contextlib.suppress(PackageNotFoundError):
+            facts[package] = version(package)
+    commit = _git_commit()
+    return facts | ({"git": commit} if commit else {})
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip() or None
+    return None
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,28 @@
+"""What a file says about its scan before any voxel is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Header:
+    """Facts of a file, in the file's own axis order.
+
+    Attributes:
+        format: `nifti`, `dicom`, `png`, `jpeg` or `tiff`.
+        shape: Spatial shape: three numbers for volumes, `(H, W)` for 2D images.
+        num_channels: Channels or time points. A colour image counts three even where reading finds them equal and
+            keeps one.
+        spacing: Voxel size in mm along each axis of the file; `None` for 2D images.
+        orientation: Where each axis of the file points, `"LPS"` for left, posterior, superior; the nearest directions
+            for oblique scans; `None` for 2D images.
+        dtype: Numpy name of the stored numbers, before any rescaling.
+    """
+
+    format: str
+    shape: tuple[int, ...]
+    num_channels: int
+    spacing: tuple[float, ...] | None
+    orientation: str | None
+    dtype: str

@@ -1,0 +1,1 @@
+"""Labelled data: what a model is adapted to and tested on."""

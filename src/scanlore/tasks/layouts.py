@@ -1,0 +1,141 @@
+"""How labelled scans lie on disk: a folder per class, or a table; read into plain records."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scanlore.errors import DataError, nearest
+from scanlore.scans.find import Source, find_sources
+
+if TYPE_CHECKING:
+    import polars as pl
+
+logger = logging.getLogger("scanlore")
+SPLITS = ("train", "val", "test")
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+TABLES = (*SEPARATORS, ".parquet")
+NUM_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled image as the files say it, unchecked.
+
+    Attributes:
+        image: The image file, or the folder of a DICOM series.
+        label: Its class in words; `None` where there is no label.
+        patient: The patient in the table's own words; `None` where unknown.
+        split: `train`, `val`, `test`, or `None` where not given.
+        source: Its files where they are known already; one of several series in a folder needs them.
+    """
+
+    image: Path
+    label: str | None
+    patient: str | None
+    split: str | None
+    source: Source | None = None
+
+
+def read_folders(root: Path) -> list[Record]:
+    """Read `root/<class>/*` or `root/{train,val,test}/<class>/*`; a DICOM series below a class is one image.
+
+    Raises:
+        DataError: There are no class folders, or folders that are no split beside those that are.
+    """
+    folders = _subfolders(root)
+    names = [folder.name for folder in folders]
+    if not set(names) & set(SPLITS):
+        return _read_classes(root, folders, None)
+    strangers = [name for name in names if name not in SPLITS]
+    if strangers:
+        what = f"the folder {strangers[0]!r} beside {next(name for name in names if name in SPLITS)!r} is no split"
+        raise DataError(what, where=root, fix=f"splits are {', '.join(SPLITS)}{nearest(strangers[0], list(SPLITS))}")
+    return [record for folder in folders for record in _read_classes(folder, _subfolders(folder), folder.name)]
+
+
+def _subfolders(root: Path) -> list[Path]:
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        fix = "make one folder per class, or give a table with the columns image and label"
+        raise DataError("holds no class folders", where=root, fix=fix)
+    return folders
+
+
+def _read_classes(root: Path, folders: Sequence[Path], split: str | None) -> list[Record]:
+    records = []
+    for folder in folders:
+        sources, strangers = find_sources([folder])
+        records += [Record(source.path, folder.name, None, split, source) for source in sources]
+        if strangers:
+            logger.warning("%s: %d files are no scans, e.g. %s: %s", folder, len(strangers), *strangers[0])
+    if not records:
+        raise DataError("holds no scans in its class folders", where=root)
+    return records
+
+
+def read_table(path: Path) -> list[Record]:
+    """Read a CSV, TSV or Parquet table with the columns image, label and optionally patient and split.
+
+    `image` is absolute or relative to the table's folder; empty cells are missing values.
+
+    Raises:
+        DataError: The table cannot be read, a column is missing, a split is none, or images do not exist.
+    """
+    frame = _load(path)
+    names = [name.strip() for name in frame.columns]
+    for name in ("image", "label"):
+        if name not in names:
+            fix = f"columns: {', '.join(names)}{nearest(name, names)}"
+            raise DataError(f"has no column {name!r}", where=path, fix=fix)
+    cells = {name: [_cell(value) for value in frame.to_series(names.index(name))] for name in names}
+    missing = [None] * frame.height
+    splits = cells.get("split", missing)
+    _check_splits(splits, path)
+    images = _images(cells["image"], path)
+    rows = zip(images, cells["label"], cells.get("patient", missing), splits, strict=True)
+    return [Record(*row) for row in rows]
+
+
+def _load(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            frame = pl.read_parquet(path).cast(pl.String)
+        else:
+            frame = pl.read_csv(path, separator=SEPARATORS[path.suffix.lower()], infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).strip().splitlines()
+        raise DataError(f"cannot be read as a table: {reason[0] if reason else error!r}", where=path) from None
+    if not frame.height:
+        raise DataError("holds no rows", where=path)
+    return frame
+
+
+def _cell(value: str | None) -> str | None:
+    return (value or "").strip() or None
+
+
+def _check_splits(splits: Sequence[str | None], path: Path) -> None:
+    for row, split in enumerate(splits, start=1):
+        if split is not None and split not in SPLITS:
+            fix = f"splits are {', '.join(SPLITS)}{nearest(split, list(SPLITS))}"
+            raise DataError(f"row {row}: {split!r} is no split", where=path, fix=fix)
+
+
+def _images(cells: Sequence[str | None], path: Path) -> list[Path]:
+    empty = [row for row, cell in enumerate(cells, start=1) if cell is None]
+    if empty:
+        raise DataError(f"row {empty[0]}: the column 'image' is empty", where=path)
+    images = [Path(os.path.normpath(path.parent / cell)) for cell in cells if cell is not None]
+    absent = [str(image) for image in images if not image.exists()]
+    if absent:
+        some = ", ".join(absent[:NUM_NAMED]) + (", ..." if len(absent) > NUM_NAMED else "")
+        fix = "the column 'image' holds absolute paths, or paths relative to the table's folder"
+        raise DataError(f"{len(absent)} of {len(images)} images do not exist: {some}", where=path, fix=fix)
+    return images

@@ -1,0 +1,174 @@
+"""The training loop: the same for every method, exactly resumable."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scanlore.backbones.device import autocast
+from scanlore.errors import ScanloreError
+from scanlore.methods.contract import Method, Progress
+from scanlore.training.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
+from scanlore.training.metrics import MetricsWriter
+from scanlore.training.optimizer import build_optimizer, clip_parts, set_schedules
+from scanlore.training.parallel import World, accumulating, replicate
+from scanlore.training.settings import PretrainSettings
+from scanlore.views.loader import Batch, to_device
+from scanlore.views.randomness import keyed_seed
+
+logger = logging.getLogger("scanlore")
+Row = dict[str, Any]
+Look = Callable[[Method, Row], Row]
+
+
+@dataclass
+class Callbacks:
+    """What a verb hangs into the loop.
+
+    Attributes:
+        batches: `(first, stop) -> batches`, the numbered batches of this rank.
+        look: Called by the main process every `health.every` steps; returns values for the metrics; `None` never looks.
+        progress: Called by the main process after every step with the rows of metrics and timings.
+    """
+
+    batches: Callable[[int, int], Iterator[Batch]]
+    look: Look | None
+    progress: Callable[[Row, Row], None]
+
+
+def train(method: Method, settings: PretrainSettings, out: Path, world: World, callbacks: Callbacks) -> int:
+    """Train until the last step, from the newest checkpoint where there is one.
+
+    Args:
+        method: On `world.device`.
+        settings: Of the run, with every `auto` resolved.
+        out: The run folder.
+        world: Where this process stands.
+        callbacks: Data, health and progress.
+
+    Returns:
+        The step that training started from; 0 for a new run.
+
+    Raises:
+        ScanloreError: The gradients were not finite for too many steps in a row, or a scan cannot be read.
+    """
+    loop = _Loop(method, settings, world)
+    steps = checkpoint_steps(out)
+    if steps:
+        loop.restore(load_checkpoint(out, steps[-1]))
+    start = loop.step
+    writer = MetricsWriter(out, start) if world.is_main else None
+    try:
+        _run(loop, out, callbacks, writer)
+    finally:
+        if writer:
+            writer.close()
+    return start
+
+
+def _run(loop: _Loop, out: Path, callbacks: Callbacks, writer: MetricsWriter | None) -> None:
+    training = loop.settings.training
+    first, stop = (step * training.accumulate for step in (loop.step, training.steps))
+    batches = _timed(callbacks.batches(first, stop))
+    while loop.step < training.steps:
+        began = time.perf_counter()
+        values, waited = loop.do_step(batches)
+        every = loop.settings.health.every
+        is_last = loop.step == training.steps
+        if writer is not None:
+            if callbacks.look and (loop.step % every == 0 or is_last):
+                values |= callbacks.look(loop.method, values)
+            seconds = time.perf_counter() - began
+            scans = training.batch_size / seconds
+            timings = {"step": loop.step, "seconds": seconds, "data_wait": waited / seconds, "scans_per_second": scans}
+            writer.write(values, timings)
+            callbacks.progress(values, timings)
+            if loop.step % training.checkpoint_every == 0 or is_last:
+                save_checkpoint(out, loop.step, loop.state(), training.keep_checkpoints)
+
+
+def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    while True:
+        began = time.perf_counter()
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        yield batch, time.perf_counter() - began
+
+
+class _Loop:
+    """State that changes from step to step."""
+
+    def __init__(self, method: Method, settings: PretrainSettings, world: World) -> None:
+        self.method, self.settings, self.world = method, settings, world
+        self.module = method.as_module().train()
+        self.call: nn.Module = replicate(self.module, world)
+        self.rules = method.param_rules()
+        self.optimizer = build_optimizer(self.module, self.rules, settings.optim)
+        self.step, self.num_bad = 0, 0
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "num_bad": self.num_bad,
+            "method": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.num_bad = state["step"], state["num_bad"]
+
+    def do_step(self, batches: Iterator[tuple[Batch, float]]) -> tuple[Row, float]:
+        """Do one optimiser step; returns its metrics and the seconds spent waiting for data."""
+        progress = Progress(self.step, self.settings.training.steps)
+        # The only source of randomness in the network is reset at every step, so no state needs saving
+        torch.manual_seed(keyed_seed(self.settings.seed, self.step, self.world.rank))
+        scheduled = set_schedules(self.optimizer, self.settings.optim, self.settings.training.batch_size, progress)
+        terms, waited = self._accumulate(batches, progress)
+        norms = clip_parts(self.module, self.rules, self.settings.optim.clip)
+        is_finite = bool(torch.stack([norm.detach() for norm in norms.values()]).isfinite().all())
+        if is_finite:
+            self.optimizer.step()
+            self.method.after_step(progress)
+        self._count_bad(is_finite)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        values: Row = {"step": self.step, "loss": sum(terms.values()), **terms, **scheduled}
+        values |= {f"grad_norm_{part}": float(norm) for part, norm in norms.items()}
+        values |= {name: float(value) for name, value in self.method.observed.values.items()}
+        return values | ({} if is_finite else {"skipped": True}), waited
+
+    def _accumulate(self, batches: Iterator[tuple[Batch, float]], progress: Progress) -> tuple[Row, float]:
+        passes, waited = self.settings.training.accumulate, 0.0
+        sums: dict[str, Tensor] = {}
+        clip = not self.settings.views.photometric.exact
+        for number in range(passes):
+            batch, seconds = next(batches)
+            waited += seconds
+            batch = to_device(batch, self.world.device, clip)
+            with accumulating(self.call, is_last=number == passes - 1):
+                with autocast(self.settings.training.precision, self.world.device):
+                    terms: dict[str, Tensor] = self.call(batch, progress)
+                torch.stack(list(terms.values())).sum().div(passes).backward()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + term.detach() / passes
+        return {name: float(value) for name, value in sums.items()}, waited
+
+    def _count_bad(self, is_finite: bool) -> None:
+        self.num_bad = 0 if is_finite else self.num_bad + 1
+        if not is_finite:
+            logger.warning("step %d was skipped: its gradients are not finite", self.step + 1)
+        if self.num_bad >= self.settings.training.max_bad_steps:
+            what = f"gradients were not finite for {self.num_bad} steps in a row"
+            fix = "lower optim.lr or use training.precision=fp32; the last checkpoint is intact"
+            raise ScanloreError(what, where=f"step {self.step + 1}", fix=fix)

@@ -1,0 +1,57 @@
+"""AdamW with layer-wise decay, and what is set before every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scanlore.methods.contract import ParamRule, Progress
+from scanlore.methods.schedules import cosine, warmup_then_cosine
+from scanlore.training.settings import OptimSettings
+
+
+def build_optimizer(module: nn.Module, rules: list[ParamRule], settings: OptimSettings) -> torch.optim.AdamW:
+    """Build AdamW; parameters under the same rule share a group.
+
+    Args:
+        module: The method.
+        rules: One for every trainable parameter of it.
+        settings: Of the optimiser.
+    """
+    parameters = dict(module.named_parameters())
+    groups: dict[tuple[float, bool, float], list[Tensor]] = {}
+    for rule in rules:
+        scale = settings.layer_decay**rule.layers_above * (settings.patch_embed_lr if rule.is_patch_embed else 1.0)
+        groups.setdefault((scale, rule.decay, rule.frozen_share), []).append(parameters[rule.name])
+    options: list[dict[str, Any]] = [
+        {"params": params, "lr_scale": scale, "decay": decay, "frozen_share": frozen}
+        for (scale, decay, frozen), params in groups.items()
+    ]
+    return torch.optim.AdamW(options, lr=0.0, betas=settings.betas, weight_decay=0.0, fused=True)
+
+
+def set_schedules(
+    optimizer: torch.optim.Optimizer, settings: OptimSettings, batch_size: int, progress: Progress
+) -> dict[str, float]:
+    """Set learning rate and weight decay of every group for the coming step.
+
+    Returns:
+        `lr` (of the top layer) and `weight_decay`.
+    """
+    lr = warmup_then_cosine(settings.peak_lr(batch_size), settings.min_lr, settings.warmup, progress.share)
+    decay = cosine(*settings.weight_decay, progress.share)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0 if progress.share < group["frozen_share"] else lr * group["lr_scale"]
+        group["weight_decay"] = decay if group["decay"] else 0.0
+    return {"lr": lr, "weight_decay": decay}
+
+
+def clip_parts(module: nn.Module, rules: list[ParamRule], clip: float) -> dict[str, Tensor]:
+    """Clip the gradient of every part on its own and return the norms before clipping."""
+    parameters = dict(module.named_parameters())
+    parts: dict[str, list[Tensor]] = {}
+    for rule in rules:
+        parts.setdefault(rule.part, []).append(parameters[rule.name])
+    return {part: nn.utils.clip_grad_norm_(params, clip) for part, params in parts.items()}

@@ -1,0 +1,1 @@
+"""From unlabelled scans to a foundation model: one file per verb."""

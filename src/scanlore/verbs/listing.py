@@ -1,0 +1,73 @@
+"""`scanlore recipes|models list|show`: what can be asked for, without importing torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scanlore.config import load_recipe, recipe_names
+from scanlore.errors import ModelError, nearest
+from scanlore.registry import BACKBONES
+
+REFERENCES = [
+    {"reference": "PATH", "meaning": "a model folder, or a run folder that holds one"},
+    {"reference": "RUN@STEP", "meaning": "a pretraining run at one of its checkpoints"},
+    {"reference": "random:NAME", "meaning": "an untrained network of a name below"},
+    {"reference": "random:PATH", "meaning": "an untrained network like the model at PATH: its fair baseline"},
+    {"reference": "pixels:EDGE", "meaning": "the scan itself resized to EDGE voxels: the floor"},
+]
+
+
+def list_recipes() -> list[dict[str, Any]]:
+    """Return name, kind and description of the shipped recipes."""
+    return [
+        {"recipe": name, "for": kind, "description": load_recipe(name, kind).get("description", "")}
+        for kind in ("pretrain", "adapt")
+        for name in recipe_names(kind)
+    ]
+
+
+def show_recipe(name: str) -> dict[str, Any]:
+    """Return a recipe with every default filled in.
+
+    Raises:
+        ConfigError: There is no such recipe.
+    """
+    if name in recipe_names("adapt"):
+        from scanlore.adaptation.settings import protocol_settings
+
+        protocol = load_recipe(name, "adapt")["protocol"]
+        return protocol_settings(protocol, name).model_dump(mode="json")
+    from scanlore.config import validate
+    from scanlore.training.settings import PretrainSettings
+
+    return validate(PretrainSettings, load_recipe(name, "pretrain"), where=name).model_dump(mode="json")
+
+
+def list_models() -> list[dict[str, Any]]:
+    """Return the registered backbones."""
+    return [
+        {"name": name, "width": entry.embed_dim, "depth": entry.depth, "heads": entry.num_heads, "note": entry.note}
+        for name, entry in BACKBONES.items()
+    ]
+
+
+def show_model(name: str) -> dict[str, Any]:
+    """Return what is known of a backbone, or of the model folder or run at a path.
+
+    Raises:
+        ModelError: There is neither.
+    """
+    from dataclasses import asdict
+    from pathlib import Path
+
+    if name in BACKBONES:
+        return {"name": name} | asdict(BACKBONES[name])
+    path = Path(name)
+    for folder in (path / "model", path):
+        if (folder / "model.json").is_file():
+            from scanlore.modelfolder.facts import read_facts
+
+            return read_facts(folder)
+    known = list(BACKBONES)
+    fix = f"names: {', '.join(known)}; or a model folder{nearest(name, known)}"
+    raise ModelError("there is no such model", where=name, fix=fix)

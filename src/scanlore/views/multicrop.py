@@ -1,0 +1,134 @@
+"""3DINO's and DINOv2's plan: which crops a scan gives at one visit. Torch-free and picklable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from scanlore.corpus.index import Entry
+from scanlore.scans.intensity import LinearMap, linear_map
+from scanlore.views.photometric_draws import Draw, draw_photometric
+from scanlore.views.randomness import keyed_generator
+from scanlore.views.settings import CropSettings, MultiCropSettings
+from scanlore.views.view import FloatArray, View, box_map, compose, flip_map, quarter_turn_map, slice_map
+
+TRIES = 10
+
+
+@dataclass(frozen=True)
+class PlannedView:
+    """A view and the photometric draw that belongs to it."""
+
+    view: View
+    draw: Draw
+
+
+@dataclass(frozen=True)
+class MultiCropPolicy:
+    """Draws the views of one scan: a pure function of seed, visit and scan.
+
+    Attributes:
+        settings: The plan.
+        seed: Of the run.
+    """
+
+    settings: MultiCropSettings
+    seed: int
+
+    def group_sizes(self) -> dict[str, tuple[int, tuple[int, ...]]]:
+        """Return number and shape of the views of each group of one scan."""
+        groups = {"global": self.settings.global_crops, "local": self.settings.local_crops}
+        return {name: (crops.number, (crops.size,) * self.settings.ndim) for name, crops in groups.items()}
+
+    def scaling(self, entry: Entry) -> LinearMap:
+        """Return the intensity map of a scan."""
+        return linear_map(self.settings.scaling, entry.stats, self.settings.window)
+
+    def plan(self, entry: Entry, visit: int) -> dict[str, list[PlannedView]]:
+        """Draw the views of a scan.
+
+        Args:
+            entry: The scan.
+            visit: How often the run has come by this scan before.
+
+        Returns:
+            The views of each group; `global` and `local`.
+        """
+        outer = self._slice(entry, visit)
+        return {
+            group: [self._draw(entry, visit, crops, f"{group}{i}", outer) for i in range(crops.number)]
+            for group, crops in (("global", self.settings.global_crops), ("local", self.settings.local_crops))
+        }
+
+    def _slice(self, entry: Entry, visit: int) -> FloatArray | None:
+        """For 2D views of a volume: the slice all crops of this visit come from, within the middle four fifths."""
+        if self.settings.ndim == len(entry.shape):
+            return None
+        rng = keyed_generator(self.seed, visit, entry.id, "slice")
+        axis = entry.through_axis if entry.through_axis is not None else len(entry.shape) - 1
+        return slice_map(axis, float(np.floor(entry.shape[axis] * rng.uniform(0.1, 0.9))))
+
+    def _draw(
+        self, entry: Entry, visit: int, crops: CropSettings, name: str, outer: FloatArray | None
+    ) -> PlannedView:
+        rng = keyed_generator(self.seed, visit, entry.id, name)
+        shape, through = entry.shape, entry.through_axis
+        if outer is not None:
+            shape, through = tuple(np.delete(shape, np.argmax(np.all(outer[:, :-1] == 0, axis=1)))), None
+        size = (crops.size,) * self.settings.ndim
+        matrix = compose(self._crop(rng, crops, shape, through, size), self._turns(rng, size))
+        if outer is not None:
+            matrix = compose(outer, matrix)
+        draw = draw_photometric(rng, self.settings.photometric, name, self.settings.ndim)
+        return PlannedView(View(matrix, size), draw)
+
+    def _crop(
+        self,
+        rng: np.random.Generator,
+        crops: CropSettings,
+        shape: tuple[int, ...],
+        through: int | None,
+        size: tuple[int, ...],
+    ) -> FloatArray:
+        """Random resized crop: in-plane area and aspect as in 2D, cross-slice length on its own (3DINO, Methods)."""
+        length = np.empty(len(shape))
+        plane = [axis for axis in range(len(shape)) if axis != through]
+        length[plane] = random_rectangle(rng, np.asarray(shape, dtype=float)[plane], crops.area, self.settings.aspect)
+        if through is not None:
+            length[through] = shape[through] * rng.uniform(*crops.length)
+        start = rng.uniform(0, 1, len(shape)) * (np.asarray(shape) - length)
+        return box_map(start, length, size)
+
+    def _turns(self, rng: np.random.Generator, size: tuple[int, ...]) -> FloatArray:
+        matrix = flip_map(size, rng.random(len(size)) < self.settings.flip)
+        for plane in combinations(range(len(size)), 2):
+            if rng.random() < self.settings.quarter_turn:
+                matrix = compose(matrix, quarter_turn_map(size, plane, int(rng.integers(1, 4))))
+        return matrix
+
+
+def random_rectangle(
+    rng: np.random.Generator, shape: FloatArray, area: tuple[float, float], aspect: tuple[float, float]
+) -> FloatArray:
+    """Draw the edges of a random resized crop of an image.
+
+    Args:
+        rng: Source of randomness.
+        shape: Edges of the image in voxels.
+        area: Share of the image's area, drawn uniformly.
+        aspect: Ratio of the edges, drawn log-uniformly.
+
+    Returns:
+        The two edges; after ten misses the largest rectangle within the aspect bounds.
+    """
+    for _ in range(TRIES):
+        target = shape.prod() * rng.uniform(*area)
+        ratio = np.exp(rng.uniform(*np.log(aspect)))
+        edges = np.array([np.sqrt(target / ratio), np.sqrt(target * ratio)])
+        if np.all(edges <= shape):
+            return edges
+    ratio = float(np.clip(shape[1] / shape[0], *aspect))
+    short = min(shape[0], shape[1] / ratio)
+    return np.array([short, short * ratio])

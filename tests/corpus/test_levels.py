@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from scanlore.corpus.levels import SMALLEST_EDGE, build_levels, level_affine, level_factors
+
+
+def test_cube_alternates_and_starts_in_plane():
+    assert level_factors((64, 64, 64), 2) == [(1, 1, 1), (2, 2, 1), (2, 2, 2), (4, 4, 2), (4, 4, 4)]
+
+
+def test_thick_slices_first_catch_up_in_plane():
+    assert level_factors((20, 128, 120), 0) == [(1, 1, 1), (1, 2, 2), (1, 4, 4), (1, 8, 8), (2, 8, 8)]
+
+
+def test_image_halves_both_axes():
+    assert level_factors((40, 30), None) == [(1, 1), (2, 2), (4, 4)]
+
+
+def test_edge_of_one_is_never_halved():
+    assert level_factors((40, 1), None) == [(1, 1), (2, 1), (4, 1)]
+
+
+@pytest.mark.parametrize("shape", [(37, 29, 23), (17, 17, 90), (16, 16, 16), (33, 1, 9)])
+def test_chain_ends_when_no_axis_is_long(shape):
+    ends = [np.ceil(np.array(shape) / factors) for factors in level_factors(shape, 2)]
+    assert ends[-1].max() <= SMALLEST_EDGE
+    assert all(end.max() > SMALLEST_EDGE for end in ends[:-1])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_ramp_keeps_its_place_on_every_level(axis):
+    shape = (39, 38, 21)
+    ramp = np.broadcast_to(100 * np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(3)]), shape)
+    factors = level_factors(shape, 2)
+    for factor, level in zip(factors, build_levels(ramp.astype(np.int16), factors), strict=True):
+        f, edge = factor[axis], shape[axis]
+        assert level.shape == tuple(-(-size // step) for size, step in zip(shape, factor, strict=True))
+        line = np.moveaxis(level, axis, 0).reshape(level.shape[axis], -1)
+        assert np.all(line == line[:, :1])
+        cells = np.arange(len(line))
+        whole = (cells + 1) * f <= edge
+        np.testing.assert_allclose(line[whole, 0], 100 * ((cells[whole] + 0.5) * f - 0.5), atol=0.5)
+        # an odd last voxel is averaged with itself: the last cell stays among the voxels it covers
+        assert np.all(line[~whole, 0] >= 100 * (cells[~whole] * f) - 0.5)
+        assert np.all(line[~whole, 0] <= 100 * (edge - 1))
+
+
+def test_levels_are_averaged_from_unrounded_values():
+    voxels = np.zeros((32, 32, 32), np.int16)
+    voxels[::4, ::4, ::4] = 25  # 25 / 64 rounds to 0 once, and would vanish or grow if rounded at every level
+    factors = level_factors(voxels.shape, 2)
+    *_, last = build_levels(voxels + 100, factors)
+    assert factors[-1] == (2, 2, 2)
+    assert set(np.unique(last)) == {100, 103}
+
+
+def test_level_affine_maps_cell_centres_to_the_same_millimetres():
+    rng = np.random.default_rng(0)
+    affine = np.vstack([rng.normal(size=(3, 4)), [0, 0, 0, 1]])
+    factors = np.array([4, 2, 1])
+    cell = np.array([3, 5, 2])
+    place = (cell + 0.5) * factors - 0.5
+    np.testing.assert_allclose(level_affine(affine, tuple(factors)) @ [*cell, 1], affine @ [*place, 1])

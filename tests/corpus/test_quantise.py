@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from scanlore.corpus.quantise import quantise
+from scanlore.scans.intensity import intensity_stats
+
+
+def restored(voxels):
+    values, slope, intercept = quantise(voxels, intensity_stats(voxels))
+    assert values.dtype == np.int16
+    return values * slope + intercept, slope
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        ("uint8", 0, 255),
+        ("int16", -1024, 3071),
+        ("uint16", 0, 65535),
+        ("uint16", 20000, 65000),
+        ("int32", -40000, 20000),
+    ],
+)
+def test_whole_numbers_are_exact(dtype, low, high):
+    voxels = np.linspace(low, high, 1000).round().astype(dtype).reshape(10, 10, 10)
+    values, slope = restored(voxels)
+    assert slope == 1
+    np.testing.assert_array_equal(values, voxels)
+
+
+def test_whole_numbers_stored_as_floats_are_exact():
+    voxels = np.arange(1000, dtype=np.float32).reshape(10, 10, 10) - 300
+    np.testing.assert_array_equal(restored(voxels)[0], voxels)
+
+
+def test_floats_are_within_half_a_step():
+    voxels = np.random.default_rng(0).uniform(-3, 5, (10, 11, 12)).astype(np.float32)
+    values, slope = restored(voxels)
+    assert slope <= 8 / 65535 * 1.001
+    np.testing.assert_allclose(values, voxels, atol=slope * 0.501)
+
+
+def test_wide_whole_numbers_are_within_half_a_step():
+    voxels = np.random.default_rng(0).integers(0, 10**6, (10, 11, 12)).astype(np.int32)
+    values, slope = restored(voxels)
+    assert slope > 1
+    np.testing.assert_allclose(values, voxels, atol=slope * 0.501)
+
+
+def test_hot_voxel_does_not_eat_the_range():
+    voxels = np.random.default_rng(0).uniform(0, 1, (20, 20, 20)).astype(np.float32)
+    voxels[0, 0, 0] = 1e6
+    values, slope = restored(voxels)
+    assert slope < 3 / 65535
+    voxels[0, 0, 0] = values[0, 0, 0]
+    assert values.max() < 2
+    np.testing.assert_allclose(values, voxels, atol=slope * 0.501)

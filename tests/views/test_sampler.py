@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from scanlore.corpus.levels import level_factors
+from scanlore.corpus.store import Pyramid
+from scanlore.scans.intensity import LinearMap
+from scanlore.views.sampler import choose_level, sample
+from scanlore.views.view import View, box_map, compose, flip_map, quarter_turn_map, slice_map
+
+PLAIN = LinearMap(1.0, 0.0, -np.inf, np.inf)
+SHAPE = (12, 14, 10)
+NOISE = np.random.default_rng(0).integers(-500, 1500, SHAPE).astype(np.int16)
+TOLERANCE = 1e-4 * 2000
+
+
+def taken(pyramid, matrix, size, rule="evaluation"):
+    return sample(pyramid, View(matrix, size), PLAIN, rule).numpy()
+
+
+def tilted(matrix):
+    """The same map but for a tilt too small to matter, which is not axis-aligned any more."""
+    return matrix + np.pad(np.full((len(matrix), matrix.shape[1] - 1), 1e-9), ((0, 0), (0, 1)))
+
+
+@pytest.mark.parametrize("rule", ["pretraining", "evaluation"])
+def test_identity_gives_the_voxels(pyramid_of, rule):
+    view = taken(pyramid_of(NOISE), np.eye(3, 4), SHAPE, rule)
+    assert view.dtype == np.float32
+    np.testing.assert_allclose(view, NOISE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("axes", [(True, False, False), (False, True, True), (True, True, True)])
+def test_flips_are_numpys(pyramid_of, axes):
+    view = taken(pyramid_of(NOISE), flip_map(SHAPE, np.array(axes)), SHAPE)
+    np.testing.assert_allclose(view, np.flip(NOISE, np.flatnonzero(axes)), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("plane", [(0, 1), (0, 2), (1, 2)])
+def test_quarter_turns_are_numpys(pyramid_of, plane, turns):
+    size = (9, 9, 9)
+    matrix = compose(box_map([1, 2, 0], size, size), quarter_turn_map(size, plane, turns))
+    expected = np.rot90(NOISE[1:10, 2:11, :9], turns, plane)
+    np.testing.assert_allclose(taken(pyramid_of(NOISE), matrix, size), expected, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("size", [(8, 8, 4), (10, 12, 6), (9, 7, 5)])
+def test_crop_agrees_with_torch(pyramid_of, size):
+    crop = NOISE[1:11, 2:14, 3:9]
+    matrix = box_map([1, 2, 3], crop.shape, size)
+    expected = F.interpolate(torch.from_numpy(crop).float()[None, None], size, mode="trilinear", align_corners=False)
+    np.testing.assert_allclose(taken(pyramid_of(NOISE), matrix, size), expected[0, 0], atol=TOLERANCE)
+
+
+def test_enlarged_scan_agrees_with_torch_and_repeats_its_edges(pyramid_of):
+    size = (31, 20, 25)
+    expected = F.interpolate(torch.from_numpy(NOISE).float()[None, None], size, mode="trilinear", align_corners=False)
+    view = taken(pyramid_of(NOISE), box_map([0, 0, 0], SHAPE, size), size)
+    np.testing.assert_allclose(view, expected[0, 0], atol=TOLERANCE)
+
+
+def test_image_agrees_with_torch(pyramid_of):
+    image = NOISE[..., 0]
+    expected = F.interpolate(torch.from_numpy(image).float()[None, None], (9, 21), mode="bilinear", align_corners=False)
+    view = taken(pyramid_of(image), box_map([0, 0], image.shape, (9, 21)), (9, 21))
+    np.testing.assert_allclose(view, expected[0, 0], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("size", [(12, 14, 10), (7, 16, 9)])
+def test_oblique_path_agrees_with_the_aligned_one(pyramid_of, size):
+    matrix = compose(box_map([0.3, 1.2, 0], [9, 12.5, 10], size), flip_map(size, np.array([True, False, True])))
+    assert not View(tilted(matrix), size).is_axis_aligned()
+    oblique, aligned = (taken(pyramid_of(NOISE), some, size) for some in (tilted(matrix), matrix))
+    np.testing.assert_allclose(oblique, aligned, atol=TOLERANCE * 5)
+
+
+def test_oblique_image_and_oblique_slice(pyramid_of):
+    image = NOISE[:, :, 4]
+    np.testing.assert_allclose(taken(pyramid_of(image), tilted(np.eye(2, 3)), image.shape), image, atol=TOLERANCE * 5)
+    view = taken(pyramid_of(NOISE), tilted(slice_map(2, 4.0)), image.shape)
+    np.testing.assert_allclose(view, image, atol=TOLERANCE * 5)
+
+
+def test_oblique_map_reads_a_ramp_where_it_leads(pyramid_of):
+    ramp = 100 * np.arange(16)[:, None, None] + 10 * np.arange(16)[:, None] + np.arange(16)
+    matrix = np.array([[0.8, -0.6, 0, 6.0], [0.6, 0.8, 0, 3.0], [0, 0, 1, 4.0]])
+    places = np.stack(np.meshgrid(*map(np.arange, (6, 6, 6)), indexing="ij"), -1) @ matrix[:, :3].T + matrix[:, 3]
+    view = taken(pyramid_of(ramp), matrix, (6, 6, 6))
+    np.testing.assert_allclose(view, places @ [100, 10, 1], atol=0.1)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slice_of_a_volume(pyramid_of, axis):
+    pyramid, size = pyramid_of(NOISE), tuple(np.delete(SHAPE, axis))
+    np.testing.assert_allclose(taken(pyramid, slice_map(axis, 4.0), size), np.take(NOISE, 4, axis), atol=TOLERANCE)
+    between = np.take(NOISE, [4, 5], axis).mean(axis)
+    np.testing.assert_allclose(taken(pyramid, slice_map(axis, 4.5), size), between, atol=TOLERANCE)
+
+
+def test_outside_the_scan_its_edge_is_repeated(pyramid_of):
+    view = taken(pyramid_of(NOISE), box_map([-3, -3, -3], [20, 20, 16], (20, 20, 16)), (20, 20, 16))
+    np.testing.assert_allclose(view, np.pad(NOISE, ((3, 5), (3, 3), (3, 3)), mode="edge"), atol=TOLERANCE)
+
+
+def test_view_wholly_outside_the_scan_is_its_edge(pyramid_of):
+    view = taken(pyramid_of(NOISE), box_map([40, 0, 0], [4, 14, 10], (4, 14, 10)), (4, 14, 10))
+    np.testing.assert_allclose(view, np.broadcast_to(NOISE[-1:], (4, 14, 10)), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("rule", ["pretraining", "evaluation"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("size", [40, 28, 26, 20, 14, 10, 9])
+def test_ramp_keeps_its_place_through_every_level(pyramid_of, size, axis, rule):
+    shape = (40, 39, 37)
+    ramp = np.broadcast_to(100 * np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(3)]), shape)
+    matrix = box_map([0, 0, 0], shape, (size,) * 3)
+    line = np.moveaxis(taken(pyramid_of(ramp), matrix, (size,) * 3, rule), axis, 0).reshape(size, -1)
+    expected = 100 * (matrix[axis, axis] * np.arange(size) + matrix[axis, 3])
+    inner = (expected > 200) & (expected < 100 * (shape[axis] - 5))
+    assert inner.sum() >= size - 8
+    np.testing.assert_allclose(line[inner], np.broadcast_to(expected[inner, None], line[inner].shape), atol=0.6)
+
+
+def test_intensities_are_mapped_and_clipped_behind_the_interpolation():
+    stored = np.array([[0, 100], [200, 300]], np.int16)
+    pyramid = Pyramid(((1, 1),), (stored,), slope=0.5, intercept=-20.0)
+    scaling = LinearMap(gain=0.02, bias=-1.0, low=-1.0, high=1.0)
+    view = sample(pyramid, View(np.eye(2, 3), (2, 2)), scaling, "pretraining").numpy()
+    np.testing.assert_allclose(view, np.clip(0.02 * (stored * 0.5 - 20) - 1, -1, 1), atol=1e-6)
+
+
+def level(shape, steps, rule, through_axis=2):
+    factors = level_factors(shape, through_axis)
+    return factors[choose_level(tuple(factors), np.asarray(steps, float), rule)]
+
+
+def test_evaluation_takes_no_coarser_level_than_the_view():
+    assert level((64, 64, 64), (1.99, 1.99, 1.99), "evaluation") == (1, 1, 1)
+    assert level((64, 64, 64), (2, 2, 1), "evaluation") == (2, 2, 1)
+    assert level((64, 64, 64), (2, 2, 2), "evaluation") == (2, 2, 2)
+    assert level((64, 64, 64), (4, 4, 3.9), "evaluation") == (4, 4, 2)
+
+
+def test_pretraining_takes_levels_up_to_a_root_of_two_coarser():
+    assert level((64, 64, 64), (1.41, 1.41, 1.41), "pretraining") == (1, 1, 1)
+    assert level((64, 64, 64), (1.42, 1.42, 1.41), "pretraining") == (2, 2, 1)
+    assert level((64, 64, 64), (2.83, 2.83, 2.83), "pretraining") == (4, 4, 4)
+
+
+@pytest.mark.parametrize("rule", ["pretraining", "evaluation"])
+def test_thick_slices_never_ask_for_more_than_the_scan_has(rule):
+    assert level((128, 128, 20), (4, 4, 0.2), rule) == (4, 4, 1)
+    assert level((64, 64, 64), (0.3, 0.3, 0.3), rule) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("rule", ["pretraining", "evaluation"])
+def test_slice_of_a_thin_axis_uses_the_in_plane_levels(rule):
+    assert level((128, 128, 20), (4, 4, 0), rule) == (4, 4, 1)
+
+
+def test_far_view_takes_the_coarsest_level():
+    assert level((64, 64, 64), (50, 50, 50), "evaluation") == (4, 4, 4)
