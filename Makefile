@@ -41,7 +41,7 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint docs
 	$(BIN)/pytest -m 'not slow'
 
 test-slow: $(READY)
@@ -53,7 +53,7 @@ bench: $(READY) $(BENCH_READY)
 	done
 
 docs: $(READY)
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf demo site build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -7,6 +7,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported here, and for ev
 import pytest
 import torch
 import yaml
+
 from factories import write_nifti_file, write_png
 from gloo_pool import GlooPool
 from tiny_pretraining import RECIPE, RECIPE_2D

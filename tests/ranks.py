@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+
 from tiny_pretraining import tiny_settings, tiny_train
 
 Floats = npt.NDArray[np.float32]

@@ -80,13 +80,14 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     result = _deep_copy(data)
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals or not key.strip():
+        path = key.strip().split(".")
+        if not equals or not all(path):
             raise ConfigError(f"{override!r} is not KEY=VALUE", where="--set", fix="e.g. --set optim.lr=1e-3")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ConfigError(f"{text!r} is not a YAML value", where=f"--set {key}") from None
-        _set_at(result, key.strip().split("."), value, override)
+        _set_at(result, path, value, override)
     return result
 
 
@@ -96,7 +97,9 @@ def _deep_copy(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _set_at(tree: dict[str, Any], path: Sequence[str], value: Any, override: str) -> None:
     for name in path[:-1]:
-        tree = tree.setdefault(name, {})
+        if tree.get(name) is None:  # also a key without a value
+            tree[name] = {}
+        tree = tree[name]
         if not isinstance(tree, dict):
             raise ConfigError(f"{name!r} is a single value and has no keys below it", where=f"--set {override}")
     tree[path[-1]] = value
@@ -175,6 +178,4 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Describe the keys whose values differ, one `key: old -> new` each."""
     before, after = flatten(old), flatten(new)
     keys = sorted(before.keys() | after.keys())
-    return [
-        f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys if before.get(key) != after.get(key)
-    ]
+    return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys if before.get(key) != after.get(key)]

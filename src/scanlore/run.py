@@ -46,12 +46,9 @@ def check_run(out: Path, command: str, settings: Mapping[str, Any]) -> State:
     Raises:
         ConfigError: `out` holds something else, or the run of other settings (which are listed).
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return "new"
-    manifest = out / "run.json"
-    if not out.is_dir() or not manifest.is_file():
-        raise ConfigError("exists and is no run folder", where=out, fix="choose another --out")
-    record = json.loads(manifest.read_text())
+    if not out.exists() or (out.is_dir() and all(path.name.startswith((".", "config.yaml")) for path in out.iterdir())):
+        return "new"  # nothing there, or only what is written before the manifest
+    record = _read_record(out)
     if record["command"] != command:
         raise ConfigError(f"holds a {record['command']!r} run", where=out, fix="choose another --out")
     plain = yaml.safe_load(yaml.safe_dump(_plain(settings)))
@@ -60,6 +57,14 @@ def check_run(out: Path, command: str, settings: Mapping[str, Any]) -> State:
         fix = "choose another --out, or repeat the settings"
         raise ConfigError(f"was started with other settings: {'; '.join(changed)}", where=out, fix=fix)
     return "finished" if record["status"] == "finished" else "continued"
+
+
+def _read_record(out: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        record: dict[str, Any] = json.loads((out / "run.json").read_text())
+        if {"command", "status"} <= set(record):
+            return record
+    raise ConfigError("exists and is no run folder", where=out, fix="choose another --out")
 
 
 class Run:
@@ -74,6 +79,7 @@ class Run:
     def __init__(self, out: Path, command: str, settings: Mapping[str, Any]) -> None:
         self.out = out
         self.state = check_run(out, command, settings)
+        facts = environment()  # asks git, which takes its time, before there is a folder that a kill could leave half
         out.mkdir(parents=True, exist_ok=True)
         self._manifest = out / "run.json"
         if self.state == "new":
@@ -81,7 +87,7 @@ class Run:
             self.record: dict[str, Any] = {"command": command, "status": "running", "started": _now()}
         else:
             self.record = json.loads(self._manifest.read_text())
-        self.note(environment=environment())
+        self.note(environment=facts)
 
     def note(self, **facts: Any) -> None:
         """Add facts to `run.json`."""

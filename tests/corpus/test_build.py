@@ -229,9 +229,11 @@ def test_killed_builds_go_on_to_the_same_bytes(tmp_path, scans, build_corpus, vo
 
 def test_killed_additions_go_on_to_the_same_bytes(tmp_path, scans, build_corpus, voxel_files):
     settings = CorpusSettings.model_validate({"curation": {"slices_above": 4}})
+    shutil.copy(scans / "scan0.nii.gz", scans / "scan00.nii.gz")
     build_corpus(scans, tmp_path / "whole", settings=settings)
     for moment in MOMENTS:
         shutil.copytree(tmp_path / "whole", tmp_path / "killed" / moment)
+    os.utime(scans / "scan0.nii.gz", ns=(1, 1))
     write_nifti_file(scans / "scan1.nii.gz", seed=8)
     for seed in (5, 6):
         write_nifti_file(scans / f"scan{seed}.nii.gz", seed=seed)
@@ -252,6 +254,20 @@ def test_lost_voxels_are_read_again(tmp_path, scans, build_corpus, voxel_files, 
     ends = [json.loads(line)["end"] for line in (tmp_path / "C" / "journal.jsonl").read_text().splitlines()]
     os.truncate(tmp_path / "C" / "shards" / "00000.b2s", ends[1] + 10)
     assert build_corpus(scans, tmp_path / "C").num_new == 2
+    assert voxel_files(tmp_path / "C") == voxel_files(tmp_path / "whole")
+
+
+def test_torn_line_is_cut_off_before_the_next_is_written(tmp_path, scans, build_corpus, voxel_files, monkeypatch):
+    build_corpus(scans, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr("scanlore.corpus.build.write_index", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build_corpus(scans, tmp_path / "C")
+        journal = tmp_path / "C" / "journal.jsonl"
+        os.truncate(journal, journal.stat().st_size - 30)
+        with pytest.raises(ZeroDivisionError):
+            build_corpus(scans, tmp_path / "C")
+    assert build_corpus(scans, tmp_path / "C").num_new == 0
     assert voxel_files(tmp_path / "C") == voxel_files(tmp_path / "whole")
 
 

@@ -59,10 +59,11 @@ def test_same_voxels_give_the_same_bytes():
 
 def test_writer_cuts_off_what_is_not_recorded(written):
     root, arrays, offsets = written
-    end = offsets[1][0]
+    end = offsets[0][1]
     writer = ShardWriter(root, 0, end)
     assert writer.append([encode(arrays[2] + 1)]) == [end]
     writer.close()
+    assert shard_path(root, 0).stat().st_size == writer.end
     _open_level.cache_clear()
     np.testing.assert_array_equal(pyramid(root, [end]).read(0, (slice(None),) * 3), arrays[2] + 1)
 

@@ -2,13 +2,13 @@ import math
 
 import pytest
 import torch
-from tiny_pretraining import random_batch, tiny_method, tiny_settings
 
 from scanlore.methods.contract import Progress
 from scanlore.methods.dino.losses import image_loss, koleo, sinkhorn_knopp
 from scanlore.methods.dino.method import hidden_patches
 from scanlore.registry import BACKBONES, BackboneEntry
 from scanlore.training.optimizer import build_optimizer, set_schedules
+from tiny_pretraining import random_batch, tiny_method, tiny_settings
 
 START = Progress(0, 10)
 TERMS = {"image_global", "image_local", "patch", "koleo"}

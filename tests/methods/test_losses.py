@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from ranks import shared_center, shared_sinkhorn
 
+from ranks import shared_center, shared_sinkhorn
 from scanlore.methods.dino.losses import image_loss, koleo, patch_loss, sinkhorn_knopp, softmax_center, updated_center
 
 

@@ -16,9 +16,7 @@ def test_cosine_at_a_quarter():
     assert cosine(0.04, 0.4, 0.25) == pytest.approx(0.4 + 0.5 * (0.04 - 0.4) * (1 + math.cos(math.pi / 4)))
 
 
-@pytest.mark.parametrize(
-    ("step", "temp"), [(0, 0.04), (18_750, 0.055), (37_500, 0.07), (37_501, 0.07), (STEPS, 0.07)]
-)
+@pytest.mark.parametrize(("step", "temp"), [(0, 0.04), (18_750, 0.055), (37_500, 0.07), (37_501, 0.07), (STEPS, 0.07)])
 def test_teacher_temperature_of_3dino(step, temp):
     assert linear_then_constant(0.04, 0.07, 0.3, step / STEPS) == pytest.approx(temp)
 

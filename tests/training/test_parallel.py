@@ -1,14 +1,11 @@
 import pytest
 import torch
-from ranks import pretrain_together, refused_together, train_together
-from tiny_pretraining import tiny_settings, tiny_train
 from torch import nn
 
-from scanlore.errors import ConfigError
+from ranks import pretrain_together, refused_together, train_together
 from scanlore.training.metrics import read_rows
-from scanlore.backbones.device import autocast, pick_device
-from scanlore.backbones.device import resolve_precision as resolve
 from scanlore.training.parallel import World, accumulating, default_workers, open_world, replicate
+from tiny_pretraining import tiny_settings, tiny_train
 
 CPU = torch.device("cpu")
 
@@ -19,33 +16,11 @@ def test_alone():
         assert world.is_main
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta5x"])
-def test_unknown_devices_are_refused(name):
-    with pytest.raises(ConfigError, match="no device"):
-        pick_device(name)
-
-
 def test_one_process_gets_the_module_itself():
     module = nn.Linear(1, 1)
     assert replicate(module, World(0, 1, CPU)) is module
     with accumulating(module, is_last=False):
         pass
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_precision_that_was_asked_for_is_kept(precision):
-    assert resolve(precision, CPU) == precision
-
-
-def test_automatic_precision_is_resolved():
-    assert resolve("auto", CPU) in ("bf16", "fp32")
-
-
-def test_autocast_computes_in_bfloat16_only_when_asked():
-    layer, x = nn.Linear(2, 2), torch.ones(1, 2)
-    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        with autocast(precision, CPU):
-            assert layer(x).dtype == dtype
 
 
 def test_there_is_always_a_loader_worker(monkeypatch):

@@ -1,7 +1,7 @@
 import pytest
-from tiny_pretraining import tiny_settings
 
 from scanlore.errors import ConfigError
+from tiny_pretraining import tiny_settings
 
 
 @pytest.mark.parametrize(

@@ -136,10 +136,11 @@ def test_to_device_applies_the_draws_and_keeps_the_bounds(plan):
 
 
 def test_interrupted_reading_leaves_no_worker(plan):
+    others = set(multiprocessing.active_children())  # of tests before this one
     stream = batches(plan, 0, 50, 1)
     next(stream)
     stream.close()
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= others
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -78,8 +78,7 @@ class ViT(nn.Module):
             self.register_tokens = nn.Parameter(torch.zeros(1, settings.num_registers, dim))
         self.patch_embed = PatchEmbed(settings, dim)
         self.blocks = nn.ModuleList(
-            Block(dim, entry.num_heads, entry.ffn, settings.layer_scale, settings.drop_path)
-            for _ in range(entry.depth)
+            Block(dim, entry.num_heads, entry.ffn, settings.layer_scale, settings.drop_path) for _ in range(entry.depth)
         )
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self._init_weights()
@@ -227,5 +226,3 @@ class ViT(nn.Module):
         if name.startswith("blocks."):
             return int(name.split(".")[1]) + 1
         return self.num_layers + 1 if name.startswith("norm.") else 0
-
-

@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SMALL_VIEW = 512
+"""Tokens of a view up to which attention on a CPU is two plain matrix products."""
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -55,7 +58,8 @@ class Attention(nn.Module):
 
     def _attend(self, qkv_BN3D: Tensor) -> Tensor:
         q, k, v = self._heads(qkv_BN3D)
-        attended_BHNd = F.scaled_dot_product_attention(q, k, v)
+        attend = _attend_by_products if _is_small_bf16_on_cpu(q) else F.scaled_dot_product_attention
+        attended_BHNd: Tensor = attend(q, k, v)
         return attended_BHNd.transpose(1, 2).flatten(2).flatten(0, 1)
 
     def _heads(self, qkv_BN3D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,6 +71,17 @@ class Attention(nn.Module):
         q, k, _ = self._heads(self.qkv(tokens_BND))
         scores_BHNN: Tensor = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
         return scores_BHNN.softmax(-1)
+
+
+def _is_small_bf16_on_cpu(q_BHNd: Tensor) -> bool:
+    """Where the fused kernel is two to three times slower than plain matrix products, and scores take little memory."""
+    return q_BHNd.device.type == "cpu" and q_BHNd.dtype == torch.bfloat16 and q_BHNd.shape[2] <= SMALL_VIEW
+
+
+def _attend_by_products(q_BHNd: Tensor, k_BHNd: Tensor, v_BHNd: Tensor) -> Tensor:
+    scores_BHNN = (q_BHNd * q_BHNd.shape[-1] ** -0.5) @ k_BHNd.mT
+    attended_BHNd: Tensor = scores_BHNN.softmax(-1) @ v_BHNd
+    return attended_BHNd
 
 
 class Mlp(nn.Module):

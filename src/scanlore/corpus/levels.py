@@ -7,6 +7,7 @@ voxel `c` of axis `a` covers voxels `c * f` to `(c + 1) * f - 1` of level 0, so 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -48,7 +49,7 @@ def build_levels(voxels: npt.NDArray[np.int16], factors: list[Factors]) -> Itera
     """
     yield voxels
     current: npt.NDArray[np.generic] = voxels
-    for before, after in zip(factors, factors[1:], strict=False):
+    for before, after in itertools.pairwise(factors):
         for axis in range(voxels.ndim):
             if after[axis] > before[axis]:
                 current = _halve(current, axis)

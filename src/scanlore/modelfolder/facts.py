@@ -22,10 +22,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise ModelError("the model folder has no model.json", where=folder, fix="copy the folder again, whole")
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        known = facts["format_version"] == FORMAT_VERSION and {"architecture", "preprocessing"} <= facts.keys()
+        version, complete = facts["format_version"], {"architecture", "preprocessing"} <= facts.keys()
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError("is damaged", where=path, fix="copy the model folder again, whole") from None
-    if not known:
+        version, complete = FORMAT_VERSION, False
+    if version != FORMAT_VERSION:
         fix = f"this version of Scanlore reads format {FORMAT_VERSION}"
-        raise ModelError(f"has format {facts['format_version']!r}", where=path, fix=fix)
+        raise ModelError(f"has format {version!r}", where=path, fix=fix)
+    if not complete:
+        raise ModelError("is damaged", where=path, fix="copy the model folder again, whole")
     return facts

@@ -16,7 +16,7 @@ from scanlore.corpus.levels import build_levels, level_factors
 from scanlore.corpus.prepare import foreground_box
 from scanlore.corpus.quantise import quantise
 from scanlore.corpus.store import Pyramid
-from scanlore.errors import ModelError
+from scanlore.errors import DataError, ModelError
 from scanlore.modelfolder.preprocessing import Preprocessing
 from scanlore.scans.intensity import IntensityStats, intensity_stats, linear_map
 from scanlore.scans.read import read_scan
@@ -75,33 +75,36 @@ class Model(nn.Module):
         Raises:
             ModelError: A 3D model is given a 2D image.
         """
-        maps = self.view_affines(scan)
+        self._check(scan)
         size = (self.preprocessing.input_size,) * self.preprocessing.ndim
-        per_channel = len(maps) // scan.num_channels
         views = []
-        for channel in range(scan.num_channels):
-            voxels = scan.voxels[channel]
+        for voxels in scan.voxels:
             stats = intensity_stats(voxels)
             scaling = linear_map(self.preprocessing.scaling, stats, self.preprocessing.window)
             pyramid = _pyramid(voxels, scan.through_axis, stats)
-            for matrix in maps[channel * per_channel : (channel + 1) * per_channel]:
+            for matrix in self._channel_maps(scan, voxels, stats):
                 views.append(sample(pyramid, View(matrix, size), scaling, self.preprocessing.mip_rule))
         stacked = torch.stack(views)[:, None]
         return stacked.expand(-1, self.preprocessing.in_channels, *size)
 
     def view_affines(self, scan: Scan) -> list[npt.NDArray[np.float64]]:
         """Return, for each view of `views`, the map from its grid to the scan's voxels, `(S, V + 1)`."""
+        self._check(scan)
+        return [
+            matrix for voxels in scan.voxels for matrix in self._channel_maps(scan, voxels, intensity_stats(voxels))
+        ]
+
+    def _check(self, scan: Scan) -> None:
         if self.preprocessing.ndim > scan.ndim:
             fix = "use a 2D model"
             raise ModelError(f"takes volumes, this is a 2D image of {scan.shape}", where=self.name, fix=fix)
-        return [
-            matrix for channel in range(scan.num_channels) for matrix in self._channel_maps(scan, scan.voxels[channel])
-        ]
 
-    def _channel_maps(self, scan: Scan, voxels: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float64]]:
+    def _channel_maps(
+        self, scan: Scan, voxels: npt.NDArray[np.generic], stats: IntensityStats
+    ) -> list[npt.NDArray[np.float64]]:
         box = tuple(slice(0, edge) for edge in scan.shape)
         if self.preprocessing.crop == "foreground":
-            box = foreground_box(voxels, intensity_stats(voxels).p0_05)
+            box = foreground_box(voxels, stats.p0_05)
         start = np.array([part.start for part in box])
         length = np.array([part.stop - part.start for part in box])
         size = (self.preprocessing.input_size,) * self.preprocessing.ndim
@@ -123,8 +126,14 @@ class Model(nn.Module):
 
         Returns:
             `(N, E)`.
+
+        Raises:
+            DataError: There is no scan, or one cannot be read.
+            ModelError: A scan is not for this model.
         """
         several = [scans] if isinstance(scans, Path | str | Scan) else list(scans)
+        if not several:
+            raise DataError("there is no scan to embed", where=self.name)
         device = next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
         rows = []
         for item in several:

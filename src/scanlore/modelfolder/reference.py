@@ -74,7 +74,7 @@ def _random(text: str, rest: str, ndim: int) -> Model:
 
 
 def _pixels(text: str, rest: str, ndim: int) -> Model:
-    if not rest.isdigit() or int(rest) < 1:
+    if not rest.isdecimal() or int(rest) < 1:
         raise ModelError(f"{rest!r} is no edge in voxels", where=text, fix="e.g. pixels:32")
     preprocessing = Preprocessing.model_validate({"ndim": ndim, "input_size": int(rest), "crop": "none"})
     return Model(text, Pixels(int(rest), ndim), preprocessing, {"provenance": {"untrained": True}})
@@ -82,7 +82,7 @@ def _pixels(text: str, rest: str, ndim: int) -> Model:
 
 def _stored(text: str) -> Model:
     path, at, step = text.rpartition("@")
-    if at and step.isdigit() and not Path(text).exists():
+    if at and step.isdecimal() and not Path(text).exists():
         return _checkpoint(text, Path(path), int(step))
     if not Path(text).exists():
         hint = "a model folder, RUN@STEP, random:NAME or pixels:EDGE"
@@ -112,6 +112,8 @@ def _checkpoint(text: str, run: Path, step: int) -> Model:
         found = sorted(int(p.parent.name[5:]) for p in run.glob("checkpoints/step_*/state.pt"))
         raise ModelError(f"the run has no checkpoint at step {step}", where=run, fix=f"it has {found or 'none'}")
     config = read_yaml(run / "config.yaml")
+    if not {"backbone", "views"} <= config.keys():
+        raise ModelError("is no pretraining run", where=run, fix="RUN@STEP names a run of `scanlore pretrain`")
     architecture = validate(ViTSettings, config["backbone"], where=str(run / "config.yaml"))
     backbone = build_backbone(architecture, SEED)
     try:

@@ -131,8 +131,6 @@ class _Loop:
     def do_step(self, batches: Iterator[tuple[Batch, float]]) -> tuple[Row, float]:
         """Do one optimiser step; returns its metrics and the seconds spent waiting for data."""
         progress = Progress(self.step, self.settings.training.steps)
-        # The only source of randomness in the network is reset at every step, so no state needs saving
-        torch.manual_seed(keyed_seed(self.settings.seed, self.step, self.world.rank))
         scheduled = set_schedules(self.optimizer, self.settings.optim, self.settings.training.batch_size, progress)
         terms, waited = self._accumulate(batches, progress)
         norms = clip_parts(self.module, self.rules, self.settings.optim.clip)
@@ -156,6 +154,9 @@ class _Loop:
             batch, seconds = next(batches)
             waited += seconds
             batch = to_device(batch, self.world.device, clip)
+            # The only source of randomness in the network is reset at every pass, so no state needs saving; only now,
+            # as a loader draws from it when it starts
+            torch.manual_seed(keyed_seed(self.settings.seed, progress.step, self.world.rank, number))
             with accumulating(self.call, is_last=number == passes - 1):
                 with autocast(self.settings.training.precision, self.world.device):
                     terms: dict[str, Tensor] = self.call(batch, progress)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 
@@ -14,7 +13,7 @@ from scanlore.modelfolder.model import Model
 from scanlore.modelfolder.reference import load_model
 from scanlore.reports.figures import embedding_scatter, loss_curves, mid_slices, pca_panel, score_bars
 from scanlore.reports.page import Section, write_page
-from scanlore.reports.pca import pca_rgb
+from scanlore.reports.pca import pca_rgb_joint
 from scanlore.scans.read import read_scan
 from scanlore.scans.scan import Scan
 from scanlore.training.metrics import read_rows
@@ -24,8 +23,11 @@ if TYPE_CHECKING:
     from scanlore.verbs.pretrain import PretrainResult
 
 PCA_GRID = 16
-MADE = """The scans are made, not taken: brains deformed from the ICBM152 template, each with its own contrast, bias
-field, noise and resolution. In half of them the ventricles are enlarged by a local deformation; the labels say which."""
+PCA_CAPTION = """Above the scan as the network sees it; below its patch features: the first principal component tells
+the background (white), the next three are red, green and blue, the same for all scans."""
+MADE = """The scans are made, not taken: brains deformed from the ICBM152 template, each with its own contrast,
+bias field, noise and resolution. In half of them the ventricles are enlarged by a local deformation; the labels say
+which."""
 COMMANDS = """scanlore corpus build YOUR_SCANS --out C
 scanlore pretrain C --recipe 3dino-vit-s --out R
 scanlore embed R YOUR_SCANS --out embeddings.parquet
@@ -58,7 +60,7 @@ def write_demo_page(
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         bars = [row for row in rows if row["protocol"] == protocol]
         figure = score_bars(bars, "AUROC on held-out scans")
-        sections.append(Section(f"Scores: {protocol}", figure=figure, caption="Bars: 95 % bootstrap intervals."))
+        sections.append(Section(f"Scores: {protocol}", figure=figure, caption="Lines: 95 % bootstrap intervals."))
     sections += _scan_sections(_examples(corpus, task), MADE if is_made else "")
     sections += _training_sections(run)
     sections += _feature_sections(path.parent, run, task, _examples(corpus, task))
@@ -96,8 +98,8 @@ def _examples(corpus: Path, task: ClassificationTask | None) -> list[tuple[str, 
 
 def _scan_sections(examples: list[tuple[str, Scan]], text: str) -> list[Section]:
     return [
-        Section("The scans" if place == 0 else "", text if place == 0 else "", figure=_picture(scan), caption=name)
-        for place, (name, scan) in enumerate(examples)
+        Section(f"A scan: {name}", text, figure=_picture(scan), caption="Middle planes in radiological orientation.")
+        for name, scan in examples
     ]
 
 
@@ -112,7 +114,7 @@ def _training_sections(run: PretrainResult) -> list[Section]:
         for row in rows
         if "feature_std" in row
     ]
-    text = "\n\n".join(run.warnings) or "No sign of collapse."
+    text = run.warnings[-1] if run.warnings else "No sign of collapse."
     terms = ("image_global", "image_local", "patch")
     return [
         Section("Pretraining", text, figure=loss_curves(rows, terms), caption="Loss and its terms by step."),
@@ -132,18 +134,19 @@ def _feature_sections(
         scatter = embedding_scatter(frame["embedding"].to_numpy(), [labels[name] for name in frame["source"]])
         caption = "Embeddings of all scans, first two principal components."
         sections.append(Section("What it has learned", figure=scatter, caption=caption))
-    for name, scan in examples:
-        if scan.ndim == model.preprocessing.ndim:
-            caption = f"{name}: the scan, and its patch features by principal components (background white)."
-            sections.append(Section("", figure=_pca_picture(model, scan), caption=caption))
-    return sections
+    shown = [(name, scan) for name, scan in examples if scan.ndim == model.preprocessing.ndim]
+    return sections + _pca_sections(model, shown)
 
 
-def _pca_picture(model: Model, scan: Scan) -> bytes:
-    """Draw patch features on a finer grid than the model was trained on; position embeddings are interpolated."""
+def _pca_sections(model: Model, shown: list[tuple[str, Scan]]) -> list[Section]:
+    """Draw patch features on a finer grid than the model was trained on, in colours common to all scans."""
     patch = int(getattr(model.backbone, "patch_size", 1))
     finer = model.preprocessing.model_copy(update={"input_size": PCA_GRID * patch})
-    view = Model(model.name, model.backbone, finer).views(scan)[:1]
+    views = [Model(model.name, model.backbone, finer).views(scan)[:1] for _, scan in shown]
     with torch.inference_mode():
-        features: npt.NDArray[np.float32] = model.forward_features(view).maps[-1][0].float().numpy()
-    return pca_panel(view[0, 0].numpy(), pca_rgb(features))
+        maps = [model.forward_features(view).maps[-1][0].float().numpy() for view in views]
+    colours = pca_rgb_joint(maps) if maps else []
+    return [
+        Section(f"Patch features: {name}", figure=pca_panel(view[0, 0].numpy(), rgb), caption=PCA_CAPTION)
+        for (name, _), view, rgb in zip(shown, views, colours, strict=True)
+    ]

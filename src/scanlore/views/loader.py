@@ -7,10 +7,11 @@ workers changes nothing.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 from typing import Any
 
 import numpy as np
@@ -190,11 +191,24 @@ def batches(plan: LoaderPlan, start: int, stop: int, num_workers: int) -> Iterat
         multiprocessing_context=context,
         prefetch_factor=2 if num_workers else None,
         collate_fn=_unchanged,
+        worker_init_fn=_end_with_parent,
     )
     for batch in loader:
         if isinstance(batch, ScanloreError):
             raise batch
         yield batch
+
+
+def _end_with_parent(_: int) -> None:
+    """Make a worker end when the training process is killed: its parent is the fork server, which would stay."""
+    threading.Thread(target=_wait_and_exit, daemon=True).start()
+
+
+def _wait_and_exit() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _unchanged(batch: Any) -> Any:

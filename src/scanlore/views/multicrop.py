@@ -70,9 +70,7 @@ class MultiCropPolicy:
         axis = entry.through_axis if entry.through_axis is not None else len(entry.shape) - 1
         return slice_map(axis, float(np.floor(entry.shape[axis] * rng.uniform(0.1, 0.9))))
 
-    def _draw(
-        self, entry: Entry, visit: int, crops: CropSettings, name: str, outer: FloatArray | None
-    ) -> PlannedView:
+    def _draw(self, entry: Entry, visit: int, crops: CropSettings, name: str, outer: FloatArray | None) -> PlannedView:
         rng = keyed_generator(self.seed, visit, entry.id, name)
         shape, through = entry.shape, entry.through_axis
         if outer is not None:

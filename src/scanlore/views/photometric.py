@@ -141,8 +141,7 @@ def gaussian(pixels: Tensor, sigma: Tensor) -> Tensor:
             written = slice(first, first + BAND)
             read = slice(max(0, first - reach), first + BAND + reach)
             torch.bmm(kernel[:, written, read], across[:, read], out=pixels[:, written])
-    smoothed: Tensor = pixels.reshape(num, *edges, channels).movedim(-1, 1)
-    return smoothed
+    return pixels.reshape(num, *edges, channels).movedim(-1, 1)
 
 
 def _gaussian_matrix(sigma: Tensor, length: int) -> Tensor:
@@ -167,4 +166,5 @@ def gibbs(pixels: Tensor, draws: Tensor) -> Tensor:
         squared = squared + frequency.square().reshape(shape)
     radius = (1 - _column(draws, GIBBS, pixels)) * max(edges) / 2**0.5
     spectrum *= squared <= radius.square()
-    return torch.fft.irfftn(spectrum, s=edges, dim=axes)
+    truncated: Tensor = torch.fft.irfftn(spectrum, s=edges, dim=axes)
+    return truncated

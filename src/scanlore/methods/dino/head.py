@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,7 +37,7 @@ class DinoHead(nn.Module):
         super().__init__()
         widths = [dim] + [settings.hidden] * (settings.layers - 1) + [settings.bottleneck]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), nn.GELU()]
         self.mlp = nn.Sequential(*layers[:-1])
         self.last_layer = WeightNormLinear(settings.bottleneck, settings.prototypes)

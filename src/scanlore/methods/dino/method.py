@@ -108,9 +108,7 @@ class DinoMethod(nn.Module):
         scores_SBK = self.student.dino_head(torch.cat([t.cls for t in tokens])).unflatten(0, (-1, num_scans))
         from_global, from_local = image_loss(scores_SBK, targets.image, settings.student_temp)
         patch_scores_MK = self.student.patch_head(_take(tokens[0], hidden))
-        patch = patch_loss(
-            patch_scores_MK, targets.patch, hidden.weights, len(global_views), settings.student_temp
-        )
+        patch = patch_loss(patch_scores_MK, targets.patch, hidden.weights, len(global_views), settings.student_temp)
         spread = sum((koleo(view) for view in tokens[0].cls.chunk(GLOBAL_VIEWS)), start=patch.new_zeros(()))
         return {
             "image_global": settings.image_weight * from_global,

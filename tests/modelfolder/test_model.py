@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import torch
+
+from factories import smooth_volume, write_nifti_file, write_png
+from scanlore.backbones.build import build_backbone
+from scanlore.backbones.pixels import Pixels
+from scanlore.backbones.settings import ViTSettings
+from scanlore.errors import DataError, ModelError
+from scanlore.modelfolder.model import Model, choose_embedding
+from scanlore.modelfolder.preprocessing import Preprocessing
+from scanlore.scans.intensity import SCALINGS
+from scanlore.scans.read import read_scan
+
+
+@pytest.fixture
+def scan(tmp_path):
+    return read_scan(write_nifti_file(tmp_path / "a.nii", (20, 24, 18)))
+
+
+def pixels(size=8, ndim=3, **preprocessing):
+    settings = Preprocessing.model_validate({"ndim": ndim, "input_size": size} | preprocessing)
+    return Model("pixels", Pixels(size, ndim), settings)
+
+
+def network(ndim=3, in_channels=1, **preprocessing):
+    values = {"name": "vit-tiny", "ndim": ndim, "patch_size": 4, "image_size": 8, "in_channels": in_channels}
+    backbone = build_backbone(ViTSettings.model_validate(values), 0)
+    settings = {"ndim": ndim, "input_size": 8, "in_channels": in_channels, "embedding": "mean"} | preprocessing
+    return Model("net", backbone, Preprocessing.model_validate(settings))
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_views_stay_in_range(scan, scaling, ndim):
+    window = (100, 600) if scaling == "window" else None
+    views = pixels(ndim=ndim, scaling=scaling, window=window, crop="none").views(scan)
+    assert views.shape == ((18, 1, 8, 8) if ndim == 2 else (1, 1, 8, 8, 8))
+    assert views.dtype == torch.float32
+    assert views.std() > 0.1
+    if scaling != "zscore":
+        assert views.abs().max() <= 1
+
+
+def test_whole_scan_at_its_own_size_is_the_scaled_scan(tmp_path):
+    voxels = smooth_volume((8, 8, 8)) * 1000
+    scan = read_scan(write_nifti_file(tmp_path / "a.nii", voxels=voxels))
+    view = pixels(crop="none", scaling="window", window=(0, 1000)).views(scan)[0, 0]
+    np.testing.assert_allclose(view, voxels.astype(np.int16) / 500 - 1, atol=1e-5)
+
+
+def test_crop_is_the_foreground(tmp_path):
+    voxels = np.zeros((20, 24, 18))
+    voxels[3:11, 10:18, 6:14] = np.random.default_rng(0).integers(100, 900, (8, 8, 8))
+    scan = read_scan(write_nifti_file(tmp_path / "a.nii", voxels=voxels))
+    view = pixels(scaling="window", window=(0, 1000)).views(scan)[0, 0]
+    np.testing.assert_allclose(view, voxels[3:11, 10:18, 6:14] / 500 - 1, atol=1e-5)
+
+
+def test_a_view_per_channel(tmp_path):
+    path = write_nifti_file(tmp_path / "a.nii", (10, 10, 10), channels=3)
+    alone = write_nifti_file(tmp_path / "b.nii", (10, 10, 10), seed=2)
+    views = pixels().views(read_scan(path))
+    assert views.shape == (3, 1, 8, 8, 8)
+    torch.testing.assert_close(views[2:], pixels().views(read_scan(alone)))
+
+
+def channels_of_unlike_depth(tmp_path):
+    voxels = np.zeros((10, 10, 12, 2))
+    voxels[..., 2:9, 0] = np.random.default_rng(0).integers(100, 900, (10, 10, 7))
+    voxels[..., :, 1] = np.random.default_rng(1).integers(100, 900, (10, 10, 12))
+    return [
+        read_scan(write_nifti_file(tmp_path / f"{name}.nii", voxels=part))
+        for name, part in (("both", voxels), ("first", voxels[..., 0]), ("second", voxels[..., 1]))
+    ]
+
+
+def test_slices_of_channels_with_unlike_foreground(tmp_path):
+    both, first, second = channels_of_unlike_depth(tmp_path)
+    model = pixels(ndim=2)
+    views = model.views(both)
+    assert len(views) == len(model.view_affines(both)) == 7 + 12
+    torch.testing.assert_close(views, torch.cat([model.views(first), model.views(second)]))
+
+
+def test_2d_model_sees_slices_of_a_volume(scan):
+    model = pixels(ndim=2, max_slices=4, crop="none")
+    affines = model.view_affines(scan)
+    assert [matrix[2, 2] for matrix in affines] == [2, 6, 11, 15]
+    assert all(np.all(matrix[2, :2] == 0) for matrix in affines)
+    views = model.views(scan)
+    middle = pixels(ndim=2, crop="none", scaling="percentile-0.05-99.95").views(scan)[6]
+    torch.testing.assert_close(views[1], middle)
+
+
+def test_2d_model_on_an_image(tmp_path):
+    scan = read_scan(write_png(tmp_path / "a.png", (20, 24)))
+    assert pixels(ndim=2).views(scan).shape == (1, 1, 8, 8)
+
+
+def test_3d_model_refuses_an_image(tmp_path):
+    scan = read_scan(write_png(tmp_path / "a.png", (20, 24)))
+    with pytest.raises(ModelError, match=r"net: takes volumes.*2D model"):
+        network().views(scan)
+
+
+def test_grey_views_for_a_network_of_three_channels(scan):
+    model = network(ndim=2, in_channels=3)
+    views = model.views(scan)
+    assert views.shape[1:] == (3, 8, 8)
+    assert torch.equal(views[:, 0], views[:, 2])
+    assert model.embed(scan).shape == (1, 24)
+
+
+@pytest.mark.parametrize(("embedding", "width"), [("cls", 24), ("mean", 24), ("cls+mean", 48)])
+def test_embedding_choices(scan, embedding, width):
+    model = network(embedding=embedding)
+    features = model.forward_features(model.views(scan))
+    parts = {"cls": features.embeddings[-1], "mean": features.maps[-1].mean((2, 3, 4))}
+    expected = torch.cat([parts[name] for name in embedding.split("+")], -1)
+    assert expected.shape == (1, width)
+    torch.testing.assert_close(choose_embedding(features, embedding), expected)
+    np.testing.assert_allclose(model.embed(scan), expected.detach(), atol=1e-6)
+
+
+def test_embed_takes_paths_scans_and_sequences_of_them(tmp_path, scan):
+    model, path = network(), tmp_path / "a.nii"
+    other = write_nifti_file(tmp_path / "b.nii", (12, 12, 12), seed=3)
+    rows = model.embed([path, str(other), scan])
+    assert (rows.shape, rows.dtype) == ((3, 24), np.float32)
+    assert np.isfinite(rows).all()
+    np.testing.assert_array_equal(rows[0], rows[2])
+    np.testing.assert_allclose(rows[0], model.embed(path)[0], atol=1e-6)
+    assert not np.allclose(rows[0], rows[1])
+
+
+def test_embed_is_deterministic(scan):
+    np.testing.assert_array_equal(network().embed(scan), network().embed(scan))
+
+
+def test_embed_is_the_mean_over_channels_and_slices(tmp_path):
+    both, *_ = channels_of_unlike_depth(tmp_path)
+    model = network(ndim=2)
+    with torch.no_grad():
+        expected = model(model.views(both)).mean(0)
+    np.testing.assert_allclose(model.embed(both)[0], expected, atol=1e-6)
+
+
+def test_embed_of_nothing_is_refused():
+    with pytest.raises(DataError, match="no scan to embed"):
+        network().embed([])
+
+
+def test_counts():
+    model = network()
+    assert model.num_layers == 2
+    assert model.num_parameters == sum(tensor.numel() for tensor in model.backbone.state_dict().values())

@@ -1,0 +1,145 @@
+import os
+
+import pytest
+import torch
+import yaml
+
+from scanlore.backbones.build import build_backbone
+from scanlore.errors import ModelError
+from scanlore.modelfolder.reference import load_model, preprocessing_of
+
+VIEWS = torch.randn(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def refused(reference, says, **options):
+    with pytest.raises(ModelError, match=says) as error:
+        load_model(reference, **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def run(tmp_path, architecture):
+    """A pretraining run with a checkpoint at step 2, whose teacher has weights of seed 7."""
+    views = {
+        "ndim": 3,
+        "scaling": "window",
+        "window": [-100, 300],
+        "global_crops": {"number": 2, "size": 8, "area": [0.4, 1]},
+    }
+    folder = tmp_path / "R" / "checkpoints" / "step_00000002"
+    folder.mkdir(parents=True)
+    config = {"backbone": architecture.model_dump(mode="json"), "views": views}
+    (tmp_path / "R" / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "R" / "run.json").write_text('{"command": "pretrain", "status": "running"}')
+    weights = build_backbone(architecture, 7).state_dict()
+    method = {f"teacher.backbone.{name}": tensor for name, tensor in weights.items()}
+    method |= {f"student.backbone.{name}": tensor + 1 for name, tensor in weights.items()} | {"teacher.head.x": VIEWS}
+    torch.save({"method": method, "step": 2}, folder / "state.pt")
+    return tmp_path / "R"
+
+
+@pytest.mark.parametrize(("ndim", "size"), [(2, 224), (3, 96)])
+def test_random_network(ndim, size):
+    model, again = load_model("random:vit-tiny", ndim=ndim), load_model("random:vit-tiny", ndim=ndim)
+    assert (model.preprocessing.ndim, model.preprocessing.input_size) == (ndim, size)
+    assert not model.training
+    assert model(torch.zeros(1, 1, *(size,) * ndim)).shape == (1, 24)
+    assert torch.equal(model.backbone.pos_embed, again.backbone.pos_embed)
+    assert model.facts["provenance"]["untrained"]
+
+
+def test_random_network_is_for_volumes_where_nothing_is_said():
+    assert load_model("random:vit-tiny").preprocessing.ndim == 3
+
+
+def test_random_like_a_model_has_other_weights_and_the_same_preprocessing(folder):
+    model, trained = load_model(f"random:{folder}"), load_model(folder)
+    assert model.preprocessing == trained.preprocessing
+    assert model.backbone.settings == trained.backbone.settings
+    assert not torch.equal(model.backbone.pos_embed, trained.backbone.pos_embed)
+    assert model.facts["provenance"]["untrained"]
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_pixels(ndim):
+    model = load_model("pixels:8", ndim=ndim)
+    x = torch.rand(2, 1, *(8,) * ndim) * 2 - 1
+    assert (model.preprocessing.ndim, model.preprocessing.input_size, model.num_parameters) == (ndim, 8, 0)
+    assert model(x).shape == (2, 8**ndim)
+
+
+@pytest.mark.parametrize("edge", ["0", "-3", "8.5", "big", "\u00b2"])
+def test_pixels_of_no_size(edge):
+    refused(f"pixels:{edge}", "is no edge in voxels")
+
+
+def test_model_folder_and_the_run_that_holds_it(folder, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    folder.rename(run / "model")
+    for path in (run, str(run), run / "model"):
+        assert load_model(path).facts["licence"] == "CC0"
+
+
+def test_run_at_step(run, architecture):
+    model = load_model(f"{run}@2")
+    expected = build_backbone(architecture, 7).eval()
+    assert torch.equal(model.forward_features(VIEWS).maps[0], expected.forward_features(VIEWS).maps[0])
+    assert (model.preprocessing.scaling, model.preprocessing.window) == ("window", (-100, 300))
+    assert model.facts["provenance"] == {"run": "R", "step": 2}
+
+
+def test_run_at_a_step_it_does_not_have(run):
+    refused(f"{run}@3", r"no checkpoint at step 3 \(it has \[2\]\)")
+
+
+def test_unfinished_run_names_the_way_on(run):
+    refused(run, "not finished")
+
+
+def test_random_like_an_unfinished_run(run):
+    refused(f"random:{run}", "not finished")
+
+
+def test_damaged_checkpoint(run):
+    os.truncate(run / "checkpoints" / "step_00000002" / "state.pt", 500)
+    refused(f"{run}@2", r"state\.pt: is damaged")
+
+
+def test_checkpoint_that_would_execute_something(run):
+    torch.save({"method": os.system}, run / "checkpoints" / "step_00000002" / "state.pt")
+    refused(f"{run}@2", r"state\.pt: is damaged")
+
+
+def test_checkpoint_of_another_kind_of_run(run):
+    (run / "config.yaml").write_text("protocol: knn\n")
+    refused(f"{run}@2", "is no pretraining run")
+
+
+@pytest.mark.parametrize("folder_exists", [True, False])
+def test_no_such_model(tmp_path, folder_exists):
+    if folder_exists:
+        (tmp_path / "modell").mkdir()
+    hint = "did you mean" if folder_exists else "RUN@STEP"
+    refused(tmp_path / "model", f"there is no such model.*{hint}")
+
+
+def test_folder_that_is_no_model(tmp_path):
+    refused(tmp_path, r"has no model\.json")
+
+
+@pytest.mark.parametrize("reference", ["", "random:", "pixels:", "/", "."])
+def test_references_of_nothing(reference, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(reference, "model")
+
+
+def test_nearest_name():
+    refused("random:vit-tinny", "no backbone 'vit-tinny'.*did you mean 'vit-tiny'")
+
+
+def test_preprocessing_of_views():
+    views = {"ndim": 2, "scaling": "zscore", "window": None, "global_crops": {"size": 48}}
+    preprocessing = preprocessing_of(views)
+    assert (preprocessing.ndim, preprocessing.input_size, preprocessing.scaling) == (2, 48, "zscore")

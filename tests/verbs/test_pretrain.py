@@ -1,0 +1,224 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from factories import write_nifti_file
+from scanlore.errors import ConfigError, DataError, ModelError
+from scanlore.modelfolder.reference import load_model
+from scanlore.training.metrics import read_rows
+from scanlore.verbs.pretrain import pretrain
+
+SHORT = ["training.steps=2"]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_corpus, tiny_recipe, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished") / "run"
+    return pretrain(tiny_corpus, tiny_recipe, out, device="cpu")
+
+
+def files(out):
+    """Return size and time of every file but TensorBoard's."""
+    paths = (path for path in out.rglob("*") if path.is_file() and "tensorboard" not in path.parts)
+    return {str(path.relative_to(out)): (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+
+
+def test_the_files_of_a_run(finished):
+    assert set(files(finished.out)) == {
+        "config.yaml",
+        "run.json",
+        "run.log",
+        "data.json",
+        "metrics.jsonl",
+        "timings.jsonl",
+        "checkpoints/step_00000004/state.pt",
+        "checkpoints/step_00000006/state.pt",
+        "model/model.safetensors",
+        "model/model.json",
+        "model/README.md",
+    }
+
+
+def test_the_result(finished):
+    assert (finished.state, finished.steps) == ("new", 6)
+    assert finished.model == finished.out / "model"
+    assert finished.metrics["step"] == 6
+    assert {"feature_std", "effective_rank"} <= finished.metrics.keys()
+
+
+def test_metrics_are_computed_values_alone(finished):
+    rows = read_rows(finished.out / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert ["feature_std" in row for row in rows] == [False, False, True, False, False, True]
+    assert not {"seconds", "data_wait", "scans_per_second"} & rows[0].keys()
+    assert all(0 <= row["data_wait"] <= 1 for row in read_rows(finished.out / "timings.jsonl"))
+
+
+def test_the_configuration_is_whole_and_has_no_auto_that_matters(tiny_corpus, tiny_recipe, tmp_path):
+    overrides = [*SHORT, "training.precision=auto", "health.every=0"]
+    pretrain(tiny_corpus, tiny_recipe, tmp_path / "run", overrides, device="cpu")
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["training"]["precision"] in ("bf16", "fp32")
+    assert config["optim"]["betas"] == [0.9, 0.999]
+    assert len(config["corpus"]) == 16
+
+
+def test_the_record_and_the_data(finished, tiny_corpus):
+    record = json.loads((finished.out / "run.json").read_text())
+    assert (record["command"], record["status"]) == ("pretrain", "finished")
+    assert json.loads((finished.out / "data.json").read_text())["num_entries"] == 8
+
+
+def test_the_model_embeds_scans(finished, tmp_path):
+    scans = [write_nifti_file(tmp_path / f"{seed}.nii", (28, 30, 26), seed=seed) for seed in (20, 21)]
+    model = load_model(finished.out)
+    embeddings = model.embed(scans)
+    assert embeddings.shape == (2, 192)
+    assert np.isfinite(embeddings).all()
+    assert not np.allclose(embeddings[0], embeddings[1])
+
+
+def test_the_model_is_the_teacher_of_the_last_checkpoint(finished):
+    state = torch.load(finished.out / "checkpoints" / "step_00000006" / "state.pt", weights_only=True)["method"]
+    for name, tensor in load_model(finished.out).backbone.state_dict().items():
+        assert torch.equal(tensor, state[f"teacher.backbone.{name}"])
+    both = [load_model(reference).backbone.state_dict() for reference in (finished.out, f"{finished.out}@6")]
+    assert all(torch.equal(both[0][name], both[1][name]) for name in both[0])
+
+
+def test_a_finished_run_says_so_and_changes_nothing(finished, tiny_corpus, tiny_recipe):
+    before = files(finished.out)
+    again = pretrain(tiny_corpus, tiny_recipe, finished.out, device="cpu")
+    assert (again.state, again.metrics) == ("finished", finished.metrics)
+    assert files(finished.out) == before
+
+
+def test_other_settings_are_refused_with_the_differing_keys(finished, tiny_corpus, tiny_recipe):
+    before = files(finished.out)
+    with pytest.raises(ConfigError) as caught:
+        pretrain(tiny_corpus, tiny_recipe, finished.out, ["optim.lr=1e-5", "seed=3"], device="cpu")
+    assert "other settings: optim.lr: 0.002 -> 1e-05; seed: 0 -> 3" in str(caught.value)
+    assert files(finished.out) == before
+
+
+def test_another_corpus_is_refused(finished, tiny_corpus_2d, tiny_recipe_2d, tiny_corpus, tiny_recipe, tmp_path):
+    copied = tmp_path / "moved"
+    shutil.copytree(tiny_corpus, copied)  # the same corpus elsewhere is the same corpus
+    assert pretrain(copied, tiny_recipe, finished.out, device="cpu").state == "finished"
+    with pytest.raises(ConfigError, match="corpus: "):
+        pretrain(tiny_corpus_2d, tiny_recipe_2d, finished.out, device="cpu")
+
+
+def test_a_folder_that_is_no_run_is_refused(tiny_corpus, tiny_recipe, tmp_path):
+    (tmp_path / "thesis.tex").write_text("do not touch")
+    with pytest.raises(ConfigError, match="is no run folder"):
+        pretrain(tiny_corpus, tiny_recipe, tmp_path, device="cpu")
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def refused(kind, *args):
+    with pytest.raises(kind) as caught:
+        pretrain(*args, device="cpu")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_refused_calls_leave_no_folder(tiny_corpus, tiny_corpus_2d, tiny_recipe, tmp_path):
+    out = tmp_path / "run"
+    text = refused(DataError, tiny_corpus_2d, tiny_recipe, out)
+    assert "a 3D recipe needs at least 2 scans with more than 24 slices; the corpus has 0" in text
+    assert "28 slices" in refused(DataError, tiny_corpus, tiny_recipe, out, ["data.slices_above=28"])
+    assert "is no corpus" in refused(DataError, tmp_path, tiny_recipe, out)
+    assert "did you mean '3dino-vit-s'" in refused(ConfigError, tiny_corpus, "3dino-vit-m", out)
+    assert "unknown setting 'optim.lrr'" in refused(ConfigError, tiny_corpus, tiny_recipe, out, ["optim.lrr=1"])
+    labelled = [f"health.labelled={tmp_path / 'nowhere'}"]
+    assert "nowhere" in refused(DataError, tiny_corpus, tiny_recipe, out, labelled)
+    with pytest.raises(ConfigError, match="no device 'gpu'"):
+        pretrain(tiny_corpus, tiny_recipe, out, device="gpu")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_mistyped_key_is_answered_without_torch(tmp_path):
+    program = (
+        "import sys; from scanlore.errors import ConfigError; from scanlore.verbs.pretrain import pretrain\n"
+        "try: pretrain('C', '3dino-vit-s', 'R', ['optim.lrr=1'])\n"
+        "except ConfigError as error: print(error)\n"
+        "print(sorted({'torch', 'polars', 'sklearn', 'scipy', 'matplotlib', 'numpy'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    message, heavy = done.stdout.splitlines()
+    assert "unknown setting 'optim.lrr'; did you mean 'optim.lr'?" in message
+    assert "torch" not in heavy
+    assert "polars" not in heavy
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_damaged_checkpoint_is_one_line_and_removing_it_goes_on(tiny_corpus, tiny_recipe, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    monkeypatch.setattr("scanlore.verbs.pretrain._export", lambda *_: exec("raise KeyboardInterrupt"))
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(tiny_corpus, tiny_recipe, out, device="cpu")
+    monkeypatch.undo()
+    last = out / "checkpoints" / "step_00000006"
+    (last / "state.pt").write_bytes(b"")
+    text = refused(ModelError, tiny_corpus, tiny_recipe, out)
+    assert f"{last}: the checkpoint cannot be read" in text
+    shutil.rmtree(last)
+    assert pretrain(tiny_corpus, tiny_recipe, out, device="cpu").state == "continued"
+    assert [row["step"] for row in read_rows(out / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_labelled_scans_give_knn_accuracy(tiny_corpus, tiny_recipe, tmp_path):
+    for split, count in (("train", 4), ("test", 2)):
+        for number, name in enumerate("ab"):
+            for seed in range(count):
+                path = tmp_path / "labelled" / split / name / f"{split}{seed}.nii"
+                write_nifti_file(path, (28, 30, 26), seed=100 * number + 10 * count + seed)
+    overrides = [*SHORT, f"health.labelled={tmp_path / 'labelled'}"]
+    result = pretrain(tiny_corpus, tiny_recipe, tmp_path / "run", overrides, device="cpu")
+    assert result.metrics["knn_accuracy"] in (0, 0.25, 0.5, 0.75, 1)
+
+
+def test_collapse_is_noted_with_its_remedy(tiny_corpus, tiny_recipe, tmp_path, monkeypatch):
+    def constant(pyramid, view, scaling, rule):
+        return torch.zeros(view.size)
+
+    monkeypatch.setattr("scanlore.views.loader.sample", constant)
+    monkeypatch.setattr("scanlore.verbs.looks.sample", constant)
+    result = pretrain(tiny_corpus, tiny_recipe, tmp_path / "run", SHORT, device="cpu")
+    assert result.warnings == json.loads((tmp_path / "run" / "run.json").read_text())["warnings"]
+    assert result.warnings[0].startswith("step 2: collapse: embeddings of different scans are nearly equal")
+    assert "Lower optim.lr" in result.warnings[0]
+    assert result.warnings[0] in (tmp_path / "run" / "run.log").read_text()
+
+
+def test_no_looks(tiny_corpus, tiny_recipe, tmp_path):
+    result = pretrain(tiny_corpus, tiny_recipe, tmp_path / "run", [*SHORT, "health.every=0"], device="cpu")
+    assert "feature_std" not in result.metrics
+    assert result.warnings == []
+
+
+@pytest.mark.parametrize("kind", ["images", "slices of volumes"])
+def test_a_2d_recipe(tiny_corpus, tiny_corpus_2d, tiny_recipe_2d, tmp_path, kind):
+    corpus = tiny_corpus_2d if kind == "images" else tiny_corpus
+    result = pretrain(corpus, tiny_recipe_2d, tmp_path / "run", SHORT, device="cpu")
+    scan = write_nifti_file(tmp_path / "scan.nii", (28, 30, 26), seed=20)
+    assert load_model(result.model).embed(scan).shape == (1, 192)
+
+
+@pytest.mark.slow
+def test_torchrun(tiny_corpus, tiny_recipe, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "scanlore"]
+    command = ["pretrain", tiny_corpus, "--recipe", tiny_recipe, "--out", tmp_path / "run", "--set", "training.steps=3"]
+    for _ in range(2):  # the second call finds it finished
+        done = subprocess.run([*launch, *command], capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr
+    assert [row["step"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")] == [1, 2, 3]
+    assert load_model(tmp_path / "run").num_parameters > 5e6
