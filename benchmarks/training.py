@@ -28,7 +28,7 @@ from common import Row, cpu_name, print_table, set_threads
 PARSER = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 PARSER.add_argument("--scan", type=Path, help="a NIfTI file in place of the template")
 PARSER.add_argument("--batch", type=int, default=8, help="scans a step")
-PARSER.add_argument("--steps", type=int, default=10)
+PARSER.add_argument("--steps", type=int, default=8)
 PARSER.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
 ARGUMENTS = PARSER.parse_args()
 set_threads(ARGUMENTS.cores)

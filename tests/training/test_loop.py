@@ -63,7 +63,7 @@ def test_one_batch_is_learnt(tiny_corpus, tmp_path):
     train(method, settings, tmp_path, ALONE, callbacks)
     found = [row["image_global"] for row in read_rows(tmp_path / "metrics.jsonl")]
     assert found[-1] < 0.6 * found[0]
-    assert found[-1] < 0.8 * math.log(16)  # where a collapsed network would be
+    assert found[-1] < 0.9 * math.log(16)  # where a collapsed network would be
     pixels = to_device(one, ALONE.device, clip=True).groups["global"].pixels[:8]
     assert alarm(health(method.exported().forward_features(pixels).embeddings[-1].detach()), 16) is None
 

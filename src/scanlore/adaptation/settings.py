@@ -31,14 +31,12 @@ class KnnSettings(Settings):
 
     Attributes:
         protocol: Always `knn`.
-        description: What the recipe is for.
         k: Number of neighbours; at most the number of training cases is used.
         weights: Whether neighbours count by the inverse of their cosine distance (`distance`) or alike (`uniform`).
         features: How features are computed.
     """
 
     protocol: Literal["knn"] = "knn"
-    description: str = ""
     k: int = Field(20, ge=1)
     weights: Literal["uniform", "distance"] = "distance"
     features: FeatureSettings = FeatureSettings()
@@ -52,7 +50,6 @@ class LinearProbeSettings(Settings):
 
     Attributes:
         protocol: Always `linear-probe`.
-        description: What the recipe is for.
         learning_rates: Learning rates of the grid, as they are: not scaled by the batch size.
         last_layers: How many last layers' [CLS] tokens are concatenated; numbers the model lacks are left out.
         avg_pool: Whether the mean patch token of the last layer is concatenated as well.
@@ -64,7 +61,6 @@ class LinearProbeSettings(Settings):
     """
 
     protocol: Literal["linear-probe"] = "linear-probe"
-    description: str = ""
     learning_rates: tuple[float, ...] = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
     last_layers: tuple[int, ...] = (1, 2, 3, 4)
     avg_pool: tuple[bool, ...] = (False, True)
@@ -111,6 +107,7 @@ def protocol_settings(protocol: str, recipe: str | None = None, overrides: Seque
         raise ConfigError(f"no protocol {protocol!r}", where="protocol", fix=fix)
     name = recipe or protocol
     data: dict[str, Any] = apply_overrides(load_recipe(name, "adapt"), overrides)
+    data.pop("description", None)  # for `recipes list`; no part of what a trial is
     named = data.get("protocol", protocol)
     if named != protocol:
         raise ConfigError(f"is a recipe of the protocol {named!r}, not {protocol!r}", where=name)

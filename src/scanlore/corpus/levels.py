@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,13 +57,14 @@ def build_levels(voxels: npt.NDArray[np.int16], factors: list[Factors]) -> Itera
         yield np.rint(current).astype(np.int16)
 
 
-def _halve(voxels: npt.NDArray[np.generic], axis: int) -> npt.NDArray[np.float32]:
-    half = -(-voxels.shape[axis] // 2)
-    left = np.take(voxels, np.arange(half) * 2, axis=axis).astype(np.float32)
-    right = np.take(voxels, np.minimum(np.arange(half) * 2 + 1, voxels.shape[axis] - 1), axis=axis)
-    left += right
-    left *= 0.5
-    return left
+def _halve(voxels: npt.NDArray[Any], axis: int) -> npt.NDArray[np.float32]:
+    before = (slice(None),) * axis
+    even, odd = (voxels[(*before, slice(first, None, 2))] for first in (0, 1))
+    result = even.astype(np.float32)
+    pairs = result[(*before, slice(0, odd.shape[axis]))]
+    pairs += odd
+    pairs *= 0.5
+    return result
 
 
 def level_affine(affine: npt.NDArray[np.floating], factors: Factors) -> npt.NDArray[np.float64]:

@@ -183,6 +183,8 @@ def _looker(settings: PretrainSettings, looks: Looks | None, run: Run) -> Look |
 
     def look(method: Method, values: dict[str, Any]) -> dict[str, Any]:
         found = looks(method)
+        if values["step"] <= settings.optim.warmup * settings.training.steps:
+            return found  # an untrained network has hardly any spread, and so far it is little else
         warning = alarm(found | values, settings.method.head.prototypes)
         text = f"step {values['step']}: {warning}"
         if warning and text not in warnings:
