@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -293,6 +294,9 @@ def _print_problems(problems: Sequence[tuple[str, str]], shown: int = 10) -> Non
 
 def main() -> None:
     """Run the command line: exit code 2 and one line for what a user can mend, 1 for our defects."""
+    # Threads that spin while they wait lose a whole time slice whenever another process wants their core: measured ten
+    # times slower steps beside one busy process, against 1.3 times without spinning on an idle machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     debug = "--debug" in sys.argv
     try:
