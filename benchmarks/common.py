@@ -16,6 +16,7 @@ def set_threads(count: int) -> None:
     """Fix the number of threads of every library in this process and its children; call before they are imported."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLOSC_NTHREADS"):
         os.environ[name] = str(count)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 
 
 @dataclass(frozen=True)

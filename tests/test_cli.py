@@ -150,5 +150,5 @@ def test_nothing_heavy_is_imported_for_help_and_typos(arguments, tmp_path):
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, encoding="utf-8", cwd=tmp_path)
     assert "heavy: []" in done.stdout, done.stdout + done.stderr

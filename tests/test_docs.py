@@ -74,7 +74,7 @@ def test_the_python_example_of_get_started_runs(tmp_path):
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     (example,) = blocks(ROOT / "docs" / "get-started.md", "python")
     (tmp_path / "example.py").write_text(example)
-    done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert "macro_auroc" in done.stdout
     assert "(1, 192)" in done.stdout

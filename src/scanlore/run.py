@@ -61,7 +61,7 @@ def check_run(out: Path, command: str, settings: Mapping[str, Any]) -> State:
 
 def _read_record(out: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError, TypeError):
-        record: dict[str, Any] = json.loads((out / "run.json").read_text())
+        record: dict[str, Any] = json.loads((out / "run.json").read_text(encoding="utf-8"))
         if {"command", "status"} <= set(record):
             return record
     raise ConfigError("exists and is no run folder", where=out, fix="choose another --out")
@@ -86,7 +86,7 @@ class Run:
             write_atomically(out / "config.yaml", yaml.safe_dump(_plain(settings), sort_keys=False))
             self.record: dict[str, Any] = {"command": command, "status": "running", "started": _now()}
         else:
-            self.record = json.loads(self._manifest.read_text())
+            self.record = json.loads(self._manifest.read_text(encoding="utf-8"))
         self.note(environment=facts)
 
     def note(self, **facts: Any) -> None:
@@ -97,7 +97,7 @@ class Run:
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
         """Send the log to `run.log` as well, and record how the run ended."""
-        handler = logging.FileHandler(self.out / "run.log")
+        handler = logging.FileHandler(self.out / "run.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)

@@ -188,7 +188,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError("is no corpus", where=root, fix="make one with `scanlore corpus build PATH --out C`")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = manifest.get("format_version")
     except (ValueError, AttributeError):
         raise DataError("is damaged", where=path, fix="build the corpus again into a new folder") from None

@@ -168,7 +168,7 @@ def _result(out: Path, already_finished: bool) -> AdaptResult:
 
     trial = read_table(out, "trials").row(0, named=True)
     results = read_table(out, "results")
-    record = json.loads((out / "run.json").read_text())
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     rows = tuple(
         MetricRow(row["metric"], row["class_or_region"], row["value"], row["low"], row["high"], row["n"], row["reason"])
         for row in results.iter_rows(named=True)

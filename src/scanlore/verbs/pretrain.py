@@ -215,7 +215,7 @@ def _export(backbone: ViT, settings: PretrainSettings, scans: StoredScans, out: 
 def _result(out: Path, state: str) -> PretrainResult:
     from scanlore.training.metrics import read_rows
 
-    record = json.loads((out / "run.json").read_text())
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     last = read_rows(out / "metrics.jsonl")[-1]
     finite = {key: value for key, value in last.items() if not isinstance(value, float) or math.isfinite(value)}
     return PretrainResult(out, out / "model", state, last["step"], finite, record.get("warnings", []))
