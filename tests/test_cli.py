@@ -76,6 +76,9 @@ def test_corpus_build_show_and_nothing_new(call, scans, tmp_path):
         (["recipes", "show", "3dino"], "no recipe"),
         (["models", "show", "vit-tin"], "did you mean 'vit-tiny'"),
         (["demo", "--out", "d", "--data", "nowhere"], "nowhere"),
+        (["corpus", "build", ".", "--out", "c", "--workers", "0"], "workers"),
+        (["pretrain", "c", "--out", "r", "--recipe", "3dino-vit-s", "--set", "steps=4"], "'training.steps'"),
+        (["pretrain", "c", "--out", "r", "--recipe", "3dino-vit-s", "--set", "training=4"], "group of settings"),
     ],
 )
 def test_wrong_arguments_get_one_answer_and_code_2(call, tmp_path, monkeypatch, arguments, said):
@@ -84,7 +87,37 @@ def test_wrong_arguments_get_one_answer_and_code_2(call, tmp_path, monkeypatch, 
     assert code == 2
     assert said in out + err
     assert "Traceback" not in out + err
+    assert len(err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["corpus", "build", "scans", "--out", "file/c"],
+        ["adapt", "pixels:8", "scans", "--protocol", "knn", "--out", "file/a"],
+        ["demo", "--out", "file/d"],
+    ],
+)
+def test_a_place_below_a_file_is_refused(call, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    for label in "ab":
+        for number in range(4):
+            write_png(tmp_path / "scans" / label / f"{number}.png", seed=number + ord(label))
+    (tmp_path / "file").write_text("")
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert "is a file" in err
+
+
+def test_an_interruption_ends_with_130_and_says_how_to_go_on(call, monkeypatch, tmp_path):
+    def interrupted(paths):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scanlore.verbs.inspect.inspect", interrupted)
+    code, _, err = call("inspect", tmp_path)
+    assert code == 130
+    assert "the same command goes on" in err
 
 
 def test_empty_folder_and_text_files_are_named(call, tmp_path):

@@ -1,10 +1,11 @@
+import errno
 import json
 import logging
 
 import pytest
 import yaml
 
-from scanlore.errors import ConfigError
+from scanlore.errors import ConfigError, DataError
 from scanlore.run import Run, check_run, environment, write_atomically
 
 SETTINGS = {"optim": {"lr": 1e-3, "betas": (0.9, 0.95)}, "seed": 0}
@@ -124,3 +125,25 @@ def test_environment_names_versions_and_no_machine():
     facts = environment()
     assert {"scanlore", "python", "torch", "numpy"} <= facts.keys()
     assert platform.node() not in " ".join(facts.values()).split()
+
+
+def test_an_interrupted_run_says_so_and_runs_again_when_continued(tmp_path):
+    def interrupt():
+        run = Run(tmp_path / "r", "pretrain", {"seed": 0})
+        with run.logging():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["status"] == "interrupted"
+    Run(tmp_path / "r", "pretrain", {"seed": 0})
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["status"] == "running"
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    def fill():
+        with Run(tmp_path / "r", "pretrain", {"seed": 0}).logging():
+            raise OSError(errno.ENOSPC, "no space")
+
+    with pytest.raises(DataError, match="the disk is full"):
+        fill()

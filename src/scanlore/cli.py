@@ -7,8 +7,9 @@ import logging
 import os
 import sys
 from dataclasses import asdict, is_dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -30,7 +31,12 @@ app.add_typer(recipes_app, name="recipes")
 app.add_typer(models_app, name="models")
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting: optim.lr=1e-3.")]
+
+
+def _overrides(example: str) -> Any:
+    return typer.Option("--set", metavar="KEY=VALUE", help=f"A setting, e.g. {example}; may be repeated.")
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders of scans.", show_default=False)]
@@ -69,7 +75,7 @@ def inspect(paths: Paths, as_json: AsJson = False) -> None:
 def corpus_build(
     paths: Paths,
     out: Out,
-    overrides: Overrides = None,
+    overrides: Annotated[list[str] | None, _overrides("curation.slices_above=48")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one per core by default.")] = None,
 ) -> None:
     """Index, curate and store scans; resumable, and a no-op when nothing is new."""
@@ -103,7 +109,7 @@ def pretrain(
     corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="Made by `scanlore corpus build`.")],
     out: Out,
     recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe, or path of a YAML file.")],
-    overrides: Overrides = None,
+    overrides: Annotated[list[str] | None, _overrides("optim.lr=1e-3; all: scanlore recipes show NAME")] = None,
     device: Device = "auto",
 ) -> None:
     """Pretrain a backbone; the same command goes on with an interrupted run."""
@@ -150,7 +156,7 @@ def adapt(
     out: Out,
     protocol: Annotated[str, typer.Option("--protocol", help="knn or linear-probe.")],
     recipe: Annotated[str | None, typer.Option("--recipe", help="Settings of the protocol.")] = None,
-    overrides: Overrides = None,
+    overrides: Annotated[list[str] | None, _overrides("k=5; all: scanlore recipes show NAME")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     device: Device = "auto",
 ) -> None:
@@ -298,21 +304,41 @@ def main() -> None:
     # times slower steps beside one busy process, against 1.3 times without spinning on an idle machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger().handlers[0].setLevel(logging.WARNING)  # the run's log is finer than the console
     debug = "--debug" in sys.argv
     try:
-        app()
+        code = app(standalone_mode=False)
     except ScanloreError as error:
         if debug:
             raise
-        typer.echo(f"scanlore: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("scanlore: stopped; the same command goes on from here", err=True)
-        sys.exit(130)
+        _end(str(error), 2)
     except Exception as error:
+        if hasattr(error, "format_message"):
+            _end_usage(error)
         if debug:
             raise
-        logs = [arg for flag, arg in zip(sys.argv, sys.argv[1:], strict=False) if flag == "--out"]
-        log = f"; see {Path(logs[-1]) / 'run.log'}" if logs and (Path(logs[-1]) / "run.log").is_file() else ""
-        typer.echo(f"scanlore: internal error: {type(error).__name__}: {error}{log} (--debug shows where)", err=True)
-        sys.exit(1)
+        _end(f"internal error: {type(error).__name__}: {error}{_log()} (--debug shows where)", 1)
+    if code == 130:
+        _end("interrupted; the same command goes on from here", code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    typer.echo(f"scanlore: {message}", err=True)
+    sys.exit(code)
+
+
+def _end_usage(error: Any) -> NoReturn:
+    """End with one line for a wrong call; a group called without a verb prints its help."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(context.get_help() if context else error.format_message())
+        sys.exit(2)
+    path = context.command_path if context else "scanlore"
+    _end(f"{' '.join(error.format_message().split())} (see `{path} --help`)", 2)
+
+
+def _log() -> str:
+    """Return where the log of a failed run is, as far as there is one."""
+    outs = [after for flag, after in pairwise(sys.argv) if flag == "--out"]
+    return f"; see {Path(outs[-1]) / 'run.log'}" if outs and (Path(outs[-1]) / "run.log").is_file() else ""

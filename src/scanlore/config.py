@@ -129,19 +129,34 @@ def _explain(cls: type[BaseModel], detail: ErrorDetails) -> str:
     if detail["type"] == "extra_forbidden":
         known = _keys_at(cls, path[:-1])
         prefix = ".".join(path[:-1])
+        deeper = [key for key in _all_keys(cls) if key.split(".")[-1] == path[-1]]
         hint = nearest(path[-1], known)
         if hint and prefix:
             hint = hint.replace("'", f"'{prefix}.", 1)
+        elif deeper:
+            hint = f"; did you mean {deeper[0]!r}?"
         return f"unknown setting {dotted!r}{hint or '; known here: ' + ', '.join(known)}"
     if detail["type"] == "missing":
         return f"setting {dotted!r} is missing"
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{dotted or 'settings'}: {message}, got {_short(detail['input'])}"
+    if detail["type"] in ("model_type", "dict_type"):
+        return f"{dotted} is a group of settings and has no value of its own, got {_short(detail['input'])}"
+    message = detail["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    if isinstance(detail["input"], Mapping):  # a rule about several settings names them itself
+        return f"{dotted}: {message}" if dotted else message
+    return f"{dotted}: {message}, got {_short(detail['input'])}"
 
 
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _all_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in cls.model_fields.items():
+        inner = _model_in(field.annotation)
+        keys += _all_keys(inner, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+    return keys
 
 
 def _keys_at(cls: type[BaseModel], path: Sequence[str]) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,7 @@ import yaml
 
 from scanlore.__about__ import __version__
 from scanlore.config import differences, read_yaml
-from scanlore.errors import ConfigError
+from scanlore.errors import ConfigError, DataError
 
 logger = logging.getLogger("scanlore")
 State = Literal["new", "continued", "finished"]
@@ -28,11 +30,51 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that it is either the old one or the new one, whenever the process ends."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     data = content.encode() if isinstance(content, str) else content
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_place(out: Path) -> None:
+    """Refuse a place where nothing can be written.
+
+    Raises:
+        ConfigError: A part of the path is a file, or the folder it would lie in cannot be written.
+    """
+    parent = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
+    if not parent.is_dir() and parent != out:
+        raise ConfigError(f"cannot be made: {parent} is a file", where=out, fix="choose another --out")
+    if not os.access(parent, os.W_OK):
+        raise ConfigError(f"cannot be written: no permission for {parent}", where=out, fix="choose another --out")
+
+
+def make_folder(out: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        ConfigError: The system does not allow it.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot be made: {error.strerror}", where=out, fix="choose another --out") from None
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error says that there is no space left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_full(out: Path) -> DataError:
+    """Return the error for a full disk."""
+    free = shutil.disk_usage(out).free / 1e6
+    fix = "free some space and run the same command again; what is finished is kept"
+    return DataError(f"the disk is full ({free:.0f} MB free)", where=out, fix=fix)
 
 
 def check_run(out: Path, command: str, settings: Mapping[str, Any]) -> State:
@@ -46,6 +88,7 @@ def check_run(out: Path, command: str, settings: Mapping[str, Any]) -> State:
     Raises:
         ConfigError: `out` holds something else, or the run of other settings (which are listed).
     """
+    check_place(out)
     if not out.exists() or (out.is_dir() and all(path.name.startswith((".", "config.yaml")) for path in out.iterdir())):
         return "new"  # nothing there, or only what is written before the manifest
     record = _read_record(out)
@@ -80,13 +123,13 @@ class Run:
         self.out = out
         self.state = check_run(out, command, settings)
         facts = environment()  # asks git, which takes its time, before there is a folder that a kill could leave half
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         self._manifest = out / "run.json"
         if self.state == "new":
             write_atomically(out / "config.yaml", yaml.safe_dump(_plain(settings), sort_keys=False))
             self.record: dict[str, Any] = {"command": command, "status": "running", "started": _now()}
         else:
-            self.record = json.loads(self._manifest.read_text(encoding="utf-8"))
+            self.record = json.loads(self._manifest.read_text(encoding="utf-8")) | {"status": "running"}
         self.note(environment=facts)
 
     def note(self, **facts: Any) -> None:
@@ -101,14 +144,19 @@ class Run:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
+        logger.info("%s: %s", self.record["command"], "started" if self.state == "new" else "goes on")
         started = time.monotonic()
         try:
             yield
             self._end("finished", started)
         except BaseException as error:
-            logger.error("ended: %s", error, exc_info=not isinstance(error, KeyboardInterrupt))
+            is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
+            # The console gets its one line from the command; the log also gets the traceback
+            logger.info("ended: %s", type(error).__name__ if is_stop else error, exc_info=not is_stop)
             with contextlib.suppress(OSError):
-                self._end("failed", started)
+                self._end("interrupted" if is_stop else "failed", started)
+            if is_disk_full(error):
+                raise disk_full(self.out) from None
             raise
         finally:
             logger.removeHandler(handler)
@@ -117,6 +165,7 @@ class Run:
     def _end(self, status: str, started: float) -> None:
         spent = self.record.get("wall_seconds", 0.0) + time.monotonic() - started
         self.note(status=status, ended=_now(), wall_seconds=round(spent, 1))
+        logger.info("%s after %.1f s", status, spent)
 
 
 def environment() -> dict[str, str]:

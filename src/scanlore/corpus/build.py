@@ -8,13 +8,11 @@ which they were found, so that a corpus does not depend on the number of workers
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import multiprocessing
 import os
 import secrets
-import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -29,7 +27,7 @@ from scanlore.corpus.prepare import Prepared, Row, prepare, source_name, source_
 from scanlore.corpus.settings import CorpusSettings
 from scanlore.corpus.store import ShardWriter, shard_path
 from scanlore.errors import ConfigError, DataError
-from scanlore.run import write_atomically
+from scanlore.run import check_place, disk_full, is_disk_full, make_folder, write_atomically
 from scanlore.scans.find import Source
 
 Progress = Callable[[int, int], None]
@@ -73,7 +71,7 @@ def build(
         DataError: The disk is full, a worker died, or not one scan is fit to be kept.
     """
     check_out(out, settings)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with _lock(out):
         journal = _Journal(out, settings)
         todo = journal.todo(sources)
@@ -88,6 +86,7 @@ def check_out(out: Path, settings: CorpusSettings) -> None:
     Raises:
         ConfigError: With the differing keys.
     """
+    check_place(out)
     if not out.exists() or (out.is_dir() and all(map(_is_leftover, out.iterdir()))):
         return
     if not (out / "corpus.json").is_file():
@@ -235,11 +234,9 @@ def _clear_when_full(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
-        free = shutil.disk_usage(out).free / 1e6
-        fix = "free some space and run the same command again; what is finished is kept"
-        raise DataError(f"the disk is full ({free:.0f} MB free)", where=out, fix=fix) from None
+        raise disk_full(out) from None
 
 
 def _record(prepared: Prepared, writer: ShardWriter, ids: dict[str, str], settings: CorpusSettings) -> list[Row]:

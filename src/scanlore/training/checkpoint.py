@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import re
@@ -36,10 +37,17 @@ def save_checkpoint(run: Path, step: int, state: State, keep: int) -> None:
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    with (temporary / "state.pt").open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with (temporary / "state.pt").open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) or "inline_container" not in str(error):
+            raise
+        # torch hides what the file system said behind its own complaint about the archive
+        raise OSError(errno.ENOSPC, "no space left for a checkpoint") from None
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     for old in checkpoint_steps(run)[:-keep]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scanlore.errors import DataError
+from scanlore.run import check_place
 
 if TYPE_CHECKING:
     from scanlore.tasks.classification import ClassificationTask
@@ -74,6 +75,7 @@ def demo(out: str | Path, data: str | Path | None = None, device: str = "auto") 
     from scanlore.verbs.embed import embed
     from scanlore.verbs.pretrain import pretrain
 
+    check_place(Path(out))
     story = Story(Path(out), device, [])
     source = Path(data) if data is not None else story.timed("making a cohort", lambda: _cohort(story.out))
     task = _task(source, is_given=data is not None)

@@ -80,7 +80,7 @@ def pretrain(
     with open_world(device) as world:
         resolved = _resolve(settings, world)
         scans = _select(opened, resolved)
-        plain = resolved.model_dump(mode="json") | {"corpus": opened.fingerprint()}
+        plain = resolved.model_dump(mode="json", exclude={"description", "source"}) | {"corpus": opened.fingerprint()}
         state = check_run(Path(out), "pretrain", plain)
         meet(world)  # nobody writes before everybody has looked
         if state == "finished":
@@ -183,6 +183,8 @@ def _looker(settings: PretrainSettings, looks: Looks | None, run: Run) -> Look |
 
     def look(method: Method, values: dict[str, Any]) -> dict[str, Any]:
         found = looks(method)
+        seen = "  ".join(f"{name} {value:.3f}" for name, value in ({"loss": values["loss"]} | found).items())
+        logger.info("step %d: %s", values["step"], seen)
         if values["step"] <= settings.optim.warmup * settings.training.steps:
             return found  # an untrained network has hardly any spread, and so far it is little else
         warning = alarm(found | values, settings.method.head.prototypes)
