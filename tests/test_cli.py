@@ -36,7 +36,7 @@ def test_inspect_prints_a_row_per_scan_and_counts(call, scans):
     code, out, _ = call("inspect", scans)
     assert code == 0
     assert "28 x 30 x 26" in out
-    assert "2 scans, 0 with problems, 1 other files skipped" in out
+    assert "2 scans, 0 with problems, 1 other file skipped" in out
 
 
 def test_inspect_writes_nothing(call, scans, tmp_path):
@@ -124,7 +124,7 @@ def test_empty_folder_and_text_files_are_named(call, tmp_path):
     (tmp_path / "a.txt").write_text("x")
     code, _, err = call("corpus", "build", tmp_path, "--out", tmp_path / "c")
     assert code == 2
-    assert "no scans; 1 files skipped, e.g. a.txt" in err
+    assert "no scans; 1 file skipped, e.g. a.txt" in err
 
 
 def test_a_defect_of_ours_ends_with_code_1(call, monkeypatch, tmp_path):

@@ -58,6 +58,7 @@ def _options(
 @app.command()
 def inspect(paths: Paths, as_json: AsJson = False) -> None:
     """Say what is here and what is wrong with it; writes nothing."""
+    from scanlore.scans.failures import counted
     from scanlore.verbs.inspect import inspect as verb
 
     result = verb(paths)
@@ -67,8 +68,8 @@ def inspect(paths: Paths, as_json: AsJson = False) -> None:
     rows = [row | {"shape": _by(row["shape"]), "spacing": _by(row["spacing"])} for row in result.scans]
     _print_table(rows)
     _print_problems(result.problems)
-    others = f", {len(result.skipped)} other files skipped" if result.skipped else ""
-    typer.echo(f"{len(result.scans)} scans, {len(result.problems)} with problems{others}")
+    others = f", {counted(len(result.skipped), 'other file')} skipped" if result.skipped else ""
+    typer.echo(f"{counted(len(result.scans), 'scan')}, {len(result.problems)} with problems{others}")
 
 
 @corpus_app.command("build")
@@ -79,13 +80,16 @@ def corpus_build(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one per core by default.")] = None,
 ) -> None:
     """Index, curate and store scans; resumable, and a no-op when nothing is new."""
+    from scanlore.scans.failures import counted
     from scanlore.verbs.corpus_build import build_corpus as verb
 
     result = verb(paths, out, overrides or [], workers)
     _print_problems(result.failed)
-    new = f"{result.num_new} new sources" if result.num_new else "nothing new"
+    new = counted(result.num_new, "new source") if result.num_new else "nothing new"
     listed = ", ".join(f"{count} {status}" for status, count in result.counts.items())
-    typer.echo(f"{out}: {new}; {listed}")
+    gone = f", {result.num_gone} source{'s are' if result.num_gone > 1 else ' is'} gone" if result.num_gone else ""
+    others = f", {counted(len(result.skipped), 'other file')} skipped" if result.skipped else ""
+    typer.echo(f"{out}: {new}; {listed}{gone}{others}")
 
 
 @corpus_app.command("show")
@@ -144,7 +148,9 @@ def embed(
     result = verb(model, paths, out, dense=dense, device=device, batch_size=batch_size)
     _print_problems(result.problems)
     done = "held these embeddings already" if result.already_done else "written"
-    typer.echo(f"{out}: {done}; {result.num_scans} scans, {result.dim} numbers each, {len(result.problems)} skipped")
+    bad = f"{len(result.problems)} skipped" + (" (see the column problem)" if result.problems else "")
+    others = f", {len(result.skipped)} other files" if result.skipped else ""
+    typer.echo(f"{out}: {done}; {result.num_scans} scans, {result.dim} numbers each, {bad}{others}")
     if result.dense:
         typer.echo(f"patch features: {result.dense}")
 
@@ -168,8 +174,9 @@ def adapt(
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
     _print_table([_metric(row) for row in result.rows])
-    counts = f"{result.num_train} train, {result.num_val} val, {result.num_test} test; patients {result.patients}"
-    typer.echo(f"{counts}; chosen {result.chosen}")
+    counts = f"{result.num_train} train, {result.num_val} val, {result.num_test} test, {len(result.problems)} skipped"
+    chosen = ", ".join(f"{key} {_cell(value)}" for key, value in result.chosen.items())
+    typer.echo(f"{counts}; patients {result.patients}; chosen: {chosen}")
     done = "was finished before" if result.already_finished else "finished"
     typer.echo(f"{out}: {done}; tables trials, predictions and results")
 

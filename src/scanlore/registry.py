@@ -60,6 +60,9 @@ METHODS: dict[str, MethodEntry] = {
     ),
 }
 
+# Intensity policies of `scanlore.scans.intensity`.
+SCALINGS: tuple[str, ...] = ("percentile-0.05-99.95", "zscore", "window", "percentile-5-95", "8bit")
+
 PROTOCOLS: dict[str, str] = {
     "knn": "nearest neighbours by cosine similarity on frozen embeddings",
     "linear-probe": "a grid of linear heads on frozen features, the best by validation",

@@ -15,6 +15,8 @@ from scanlore.corpus.index import Corpus
 from scanlore.corpus.settings import CorpusSettings
 from scanlore.corpus.store import ShardWriter
 from scanlore.errors import ConfigError, DataError
+from scanlore.verbs.corpus_build import build_corpus as build_corpus_verb
+from scanlore.verbs.corpus_show import show_corpus
 
 VOXELS = np.arange(12 * 14 * 10).reshape(12, 14, 10)
 
@@ -329,7 +331,7 @@ def test_two_builds_at_once_are_refused(tmp_path, scans, build_corpus):
 
 def test_nothing_fit_to_be_kept_is_refused(tmp_path, build_corpus):
     write_nifti_file(tmp_path / "in" / "thin.nii.gz", (12, 14, 3))
-    with pytest.raises(DataError, match="no scan is fit to be kept: 1 x 3 slices"):
+    with pytest.raises(DataError, match="no scan is fit to be kept: 1 x too few slices"):
         build_corpus(tmp_path / "in", tmp_path / "C")
 
 
@@ -355,3 +357,37 @@ def test_progress_counts_the_sources(tmp_path, scans):
     settings = CorpusSettings.model_validate({"curation": {"slices_above": 4}})
     build(find_sources([scans])[0], tmp_path / "C", settings, 1, lambda *counts: seen.append(counts))
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("has_new", [False, True])
+def test_damaged_shard_is_refused_with_and_without_new_scans(tmp_path, scans, build_corpus, has_new):
+    build_corpus(scans, tmp_path / "C")
+    shard = tmp_path / "C" / "shards" / "00000.b2s"
+    os.truncate(shard, shard.stat().st_size - 1)
+    if has_new:
+        write_nifti_file(scans / "new.nii.gz", seed=9)
+    with pytest.raises(DataError, match=r"shard 00000 is damaged: .*build into a new folder"):
+        build_corpus(scans, tmp_path / "C")
+
+
+def test_sources_that_are_gone_are_counted(tmp_path, scans, build_corpus):
+    for seed in (5, 6):
+        for path in write_dicom_series(scans / str(seed), seed=seed).iterdir():
+            path.rename(scans / f"{seed}{path.name}")
+    assert build_corpus(scans, tmp_path / "C").num_gone == 0
+    (scans / "scan1.nii.gz").unlink()
+    assert build_corpus(scans, tmp_path / "C").num_gone == 1
+
+
+def test_name_that_is_not_utf8_does_not_stop_a_build(tmp_path, scans):
+    write_nifti_file(scans / "plain.nii", seed=8).rename(scans / "caf\udce9.nii")
+    result = build_corpus_verb(scans, tmp_path / "C", ["curation.slices_above=4"], workers=1)
+    assert result.counts["kept"] == 3
+    assert result.skipped == ((f"{scans.as_posix()}/caf\\xe9.nii", "file name is not UTF-8: rename it"),)
+
+
+def test_failed_rows_say_how_to_mend_them_and_are_summed_up_by_kind(tmp_path, scans, build_corpus):
+    for seed in (3, 4):
+        write_nifti_file(scans / f"{seed}.nii", seed=seed).rename(scans / f"{seed}.nii.gz")
+    assert build_corpus(scans, tmp_path / "C").failed[0][1].endswith("(rename it .nii)")
+    assert show_corpus(tmp_path / "C").reasons == {"not a gzip file but a plain NIfTI file": 2}

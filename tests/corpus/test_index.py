@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 
 import numpy as np
@@ -91,3 +92,13 @@ def test_damaged_index(corpus):
     with pytest.raises(DataError) as error:
         Corpus(corpus.root).select()
     assert "\n" not in str(error.value)
+
+
+def test_missing_or_short_shard_is_refused_before_training(corpus):
+    path = corpus.root / "shards" / "00000.b2s"
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(DataError, match="shard 00000 is damaged"):
+        corpus.select()
+    path.unlink()
+    with pytest.raises(DataError, match="shard 00000 is missing"):
+        corpus.select()

@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from scanlore.corpus.store import Pyramid, ShardWriter, _open_level, encode, shard_path
+from scanlore.corpus.store import Pyramid, ShardWriter, _open_level, check_shard, encode, shard_path
 from scanlore.errors import DataError
 
 
@@ -98,3 +98,25 @@ def test_damage_is_a_data_error_in_one_line(tmp_path, damage):
         pyramid(tmp_path, offsets).read(0, (slice(None),) * 3)
     assert "00000.b2s" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_length_of_a_shard_is_checked_to_the_byte(tmp_path):
+    writer = ShardWriter(tmp_path)
+    (offset,) = writer.append([encode(noise((12, 9, 5), 0))])
+    writer.append([encode(noise((6, 9, 5), 1))])
+    writer.close()
+    end = shard_path(tmp_path, 0).stat().st_size
+    last = end - len(encode(noise((6, 9, 5), 1)))
+    check_shard(tmp_path, 0, last)
+    os.truncate(shard_path(tmp_path, 0), end - 1)
+    check_shard(tmp_path, 0, offset)
+    with pytest.raises(DataError, match=f"shard 00000 is damaged: {end - 1} bytes, the index needs {end} "):
+        check_shard(tmp_path, 0, last)
+
+
+def test_message_of_the_reader_is_our_own(tmp_path):
+    shard_path(tmp_path, 0).parent.mkdir()
+    shard_path(tmp_path, 0).write_bytes(b"short")
+    with pytest.raises(DataError, match="shorter than the index says or damaged") as error:
+        pyramid(tmp_path, [900]).shape(0)
+    assert "blosc2" not in str(error.value)

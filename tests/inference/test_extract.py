@@ -3,6 +3,7 @@ import pytest
 
 from factories import write_nifti_file, write_png
 from scanlore.errors import DataError
+from scanlore.inference.bad_scans import BadScans
 from scanlore.inference.extract import extract
 from scanlore.scans.read import read_scan
 
@@ -55,7 +56,7 @@ def test_one_broken_scan_is_skipped_and_listed(model, paths):
 def test_too_many_broken_scans(model, paths):
     for path in paths[1:4]:
         path.write_bytes(b"no scan")
-    with pytest.raises(DataError, match=r"2 of 5 scans cannot be used.*1\.nii\.gz.*2\.nii\.gz"):
+    with pytest.raises(DataError, match=r"3 of 5 scans.*1\.nii\.gz.*3\.nii\.gz.*--set features\.max_bad=0\.6"):
         extract(model, paths)
     assert len(extract(model, paths, max_bad=0.6).problems) == 3
 
@@ -82,3 +83,13 @@ def test_visit_sees_maps(model, paths):
     extract(model, paths, visit=seen.append)
     assert [scan.index for scan in seen] == [0, 1, 2, 3, 4]
     assert {scan.maps.shape for scan in seen} == {(1, 1, 2, 2, 2)}
+
+
+def test_a_share_of_scans_is_counted_without_rounding_errors():
+    bad = BadScans(100, 0.29)
+    for number in range(29):
+        bad.add(f"{number}", DataError("broken"))
+    bad.check()
+    bad.add("29", DataError("broken"))
+    with pytest.raises(DataError, match=r"30 of 100 .*and 27 more .*max_bad=0\.3"):
+        bad.check()

@@ -24,7 +24,7 @@ def test_truncated(folder):
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", '{"format_version": 1}', "\ufffe"])
 def test_foreign(folder, text):
-    (folder / "model.json").write_text(text)
+    (folder / "model.json").write_text(text, encoding="utf-8")
     refused(folder, r"model\.json: is damaged")
 
 

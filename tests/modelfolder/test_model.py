@@ -9,7 +9,7 @@ from scanlore.backbones.settings import ViTSettings
 from scanlore.errors import DataError, ModelError
 from scanlore.modelfolder.model import Model, choose_embedding
 from scanlore.modelfolder.preprocessing import Preprocessing
-from scanlore.scans.intensity import SCALINGS
+from scanlore.registry import SCALINGS
 from scanlore.scans.read import read_scan
 
 
@@ -100,7 +100,7 @@ def test_2d_model_on_an_image(tmp_path):
 
 def test_3d_model_refuses_an_image(tmp_path):
     scan = read_scan(write_png(tmp_path / "a.png", (20, 24)))
-    with pytest.raises(ModelError, match=r"net: takes volumes.*2D model"):
+    with pytest.raises(ModelError, match=r"net: the model takes volumes.*2D model"):
         network().views(scan)
 
 

@@ -91,7 +91,7 @@ def test_run_at_step(run, architecture):
 
 
 def test_run_at_a_step_it_does_not_have(run):
-    refused(f"{run}@3", r"no checkpoint at step 3 \(it has \[2\]\)")
+    refused(f"{run}@3", r"no checkpoint at step 3 \(it has 2\)")
 
 
 def test_unfinished_run_names_the_way_on(run):
@@ -126,7 +126,9 @@ def test_no_such_model(tmp_path, folder_exists):
 
 
 def test_folder_that_is_no_model(tmp_path):
-    refused(tmp_path, r"has no model\.json")
+    (tmp_path / "weights.pt").touch()
+    for path in (tmp_path, tmp_path / "weights.pt", f"random:{tmp_path}"):
+        refused(path, r"is no model folder \(a model is .*random:NAME")
 
 
 @pytest.mark.parametrize("reference", ["", "random:", "pixels:", "/", "."])
@@ -141,5 +143,21 @@ def test_nearest_name():
 
 def test_preprocessing_of_views():
     views = {"ndim": 2, "scaling": "zscore", "window": None, "global_crops": {"size": 48}}
-    preprocessing = preprocessing_of(views)
+    preprocessing = preprocessing_of(views, "mean")
     assert (preprocessing.ndim, preprocessing.input_size, preprocessing.scaling) == (2, 48, "zscore")
+
+
+def test_a_name_of_a_network_alone_gets_its_prefix():
+    refused("vit-tiny", "did you mean 'random:vit-tiny'")
+
+
+def test_random_of_nothing_lists_the_networks():
+    refused("random:", "names no backbone .*vit-tiny, vit-small")
+
+
+def test_steps_are_listed_in_words(run):
+    for step in (5, 16):
+        other = run / "checkpoints" / f"step_{step:08d}"
+        other.mkdir()
+        (other / "state.pt").touch()
+    refused(f"{run}@3", r"it has 2, 5 and 16")

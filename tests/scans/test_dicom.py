@@ -1,3 +1,4 @@
+import os
 import traceback
 
 import numpy as np
@@ -255,3 +256,17 @@ def test_damaged_numbers_in_a_header_only_skip_the_file(tmp_path, caplog, recwar
     assert rest == group[1:]
     assert not recwarn.list
     assert not caplog.records
+
+
+def test_gaps_are_put_down_to_the_files_that_cannot_be_read(tmp_path):
+    group = only_group(write_dicom_series(tmp_path))
+    os.truncate(group[3], 400)
+    structure = write_dicom_series(tmp_path / "s", (1, 4, 4), modality="CT") / "im0000.dcm"
+    edit(structure, Rows=None)
+    structure.rename(tmp_path / "structure.dcm")
+    (tmp_path / "notes.txt").write_text("words")
+    (left,), _ = dicom_series(tmp_path)
+    expected = "1 of 10 files cannot be read, so the slices are not evenly spaced: gaps of 3 to 6 mm"
+    for read in (read_dicom_series, dicom_header):
+        with pytest.raises(DataError, match=f"{expected}.*{group[3].name}"):
+            read(left)

@@ -73,3 +73,25 @@ def test_size_and_mtime_cover_all_files(tmp_path):
     (source,), _ = find_sources([write_dicom_series(tmp_path, (3, 4, 4))])
     os.utime(source.files[1], ns=(5, 2**62))
     assert source.size_and_mtime() == (sum(file.stat().st_size for file in source.files), 2**62)
+
+
+def test_names_that_are_not_utf8_are_skipped_and_escaped(tmp_path):
+    write_nifti_file(tmp_path / "good.nii")
+    write_nifti_file(tmp_path / "plain.nii", seed=1).rename(tmp_path / "caf\udce9.nii")
+    write_dicom_series(tmp_path / "ct", (3, 4, 4)).rename(tmp_path / "s\udce9rie")
+    (tmp_path / "link.nii").symlink_to(tmp_path / "caf\udce9.nii")
+    sources, skipped = find_sources([tmp_path])
+    assert names(sources, tmp_path) == ["good.nii"]
+    assert skipped == [
+        (tmp_path / "caf\\xe9.nii", "file name is not UTF-8: rename it"),
+        (tmp_path / "link.nii", "file name is not UTF-8: rename it"),
+        (tmp_path / "s\\xe9rie", "folder name is not UTF-8: rename it"),
+    ]
+
+
+def test_a_link_to_itself_is_not_suggested(tmp_path):
+    (tmp_path / "self.nii").symlink_to(tmp_path / "self.nii")
+    with pytest.raises(DataError) as error:
+        find_sources([tmp_path / "self.nii"])
+    assert error.value.what == "a link to nothing, or to itself"
+    assert find_sources([tmp_path]) == ([], [(tmp_path / "self.nii", "a link to nothing")])

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from scanlore.errors import ConfigError, DataError
-from scanlore.scans.intensity import SCALINGS, intensity_stats, linear_map
+from scanlore.registry import SCALINGS
+from scanlore.scans.intensity import intensity_stats, linear_map
 
 RNG = np.random.default_rng(0)
 SKEWED = (RNG.gamma(1.5, 300, (17, 23, 19)) - 1000).astype(np.float32)

@@ -169,3 +169,9 @@ def test_asked_dtype_is_written(tmp_path):
 def test_oblique_scan_stays_where_it_was(tmp_path):
     scan = read_nifti(write_nifti_file(tmp_path / "a.nii", axcodes="LAS", oblique=True))
     np.testing.assert_allclose(scan.original.affine, affine_of("LAS", oblique=True), atol=1e-5)
+
+
+def test_uncompressed_file_called_gz_says_how_to_mend_it(tmp_path):
+    path = write_nifti_file(tmp_path / "a.nii").rename(tmp_path / "a.nii.gz")
+    with pytest.raises(DataError, match=r"not a gzip file.*rename it \.nii\)"):
+        read_nifti(path)

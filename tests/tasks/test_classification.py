@@ -87,7 +87,11 @@ def test_fingerprint_ignores_order_and_sees_labels(tmp_path):
         ("image,label,split", ["1.png,a,train", "2.png,b,test"], "no training case of class 'b'"),
         ("image,label,split", ["1.png,a,train", "2.png,b,"], "1 labelled cases have no split"),
         ("image,label,patient,split", ["1.png,a,p,train", "2.png,b,p,test"], "1 patients are in more than one split"),
-        ("image,label", [f"{i}.png,{i / 7}" for i in range(51)], "look like measurements"),
+        ("image,label", [f"{i}.png,{i / 7}" for i in range(12)], r"continuous values \(12 different numbers in 12"),
+        ("image,label", [f"{i}.png,{40 + i}" for i in range(6)], "6 different numbers in 6 cases"),
+        ("image,label", [f"{i}.png,{i % 3 + 0.5}" for i in range(9)], "3 different numbers in 9 cases"),
+        ("image,label,patient", ["1.png,a,p", "2.png,b"], "row 2 has 2 cells .*the header has 3"),
+        ("image,label", ["1.png,a", "2.png,b,c"], "row 2 has 3 cells"),
     ],
 )
 def test_refused_tables(tmp_path, columns, rows, message):
@@ -121,3 +125,23 @@ def test_a_stranger_beside_split_folders(tmp_path):
         write_png(tmp_path / name)
     with pytest.raises(DataError, match=r"'valid' beside 'train' is no split .*did you mean 'val'"):
         load_classification_task(tmp_path)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_the_header_says_what_separates_the_cells(tmp_path, separator):
+    csv = write_table(tmp_path, ["1.png,a,p,train", "2.png,b,q,train", "3.png,,,"])
+    expected = load_classification_task(csv)
+    csv.write_text("\ufeff" + csv.read_text().replace(",", separator) + separator * 3 + "\n", encoding="utf-8")
+    assert load_classification_task(csv) == expected
+
+
+def test_a_table_in_another_encoding(tmp_path):
+    path = write_table(tmp_path, ["1.png,a,,", "2.png,b,,"])
+    path.write_text(path.read_text().replace("b,", "b\u00f6se,"), encoding="latin-1")
+    with pytest.raises(DataError, match=r"is not UTF-8 \(save it as UTF-8\)"):
+        load_classification_task(path)
+
+
+def test_whole_numbers_may_name_classes(tmp_path):
+    path = write_table(tmp_path, [f"{i}.png,{i % 3}" for i in range(6)], columns="image,label")
+    assert load_classification_task(path).classes == ("0", "1", "2")

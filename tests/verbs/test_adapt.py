@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from factories import write_nifti_file, write_png
+from scanlore import cli
 from scanlore.errors import ConfigError, DataError, ModelError
 from scanlore.evaluation.paired import compare_trials
 from scanlore.evaluation.tables import read_table
@@ -66,6 +67,35 @@ def test_predictions_name_no_patient(task, tmp_path):
     assert table.group_by("split").len().sort("split").rows() == [(None, 1), ("test", 4)]
     assert table.filter(pl.col("case") == "unlabelled.png")["probabilities"][0].sum() == pytest.approx(1)
     assert table.filter(pl.col("split") == "test")["patient"].n_unique() == 2
+
+
+def test_predictions_name_classes(task, tmp_path):
+    run(task, tmp_path / "run")
+    for row in read_table(tmp_path / "run", "predictions").iter_rows(named=True):
+        assert row["classes"] == ["left", "right"]
+        assert row["predicted"] == row["classes"][int(np.argmax(row["probabilities"]))]
+        assert row["target_class"] == (None if row["target"] is None else row["classes"][row["target"]])
+
+
+def test_all_bad_scans_are_seen_before_a_refusal(task, tmp_path):
+    for number in (0, 7, 13):
+        (task.parent / f"{number}.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"3 of 21 scans.*13\.png.*`--set features\.max_bad=0\.15`"):
+        run(task, tmp_path / "run")
+    assert (tmp_path / "run" / "run.log").read_text().count("skipped") == 3
+    assert len(run(task, tmp_path / "more", overrides=["k=3", "features.max_bad=0.15"]).problems) == 3
+
+
+def test_the_command_prints_a_skipped_scan_once(task, tmp_path, monkeypatch, capsys, caplog):
+    (task.parent / "0.png").write_bytes(b"broken")
+    arguments = ["adapt", "pixels:8", task, "--out", tmp_path / "run", "--protocol", "knn"]
+    monkeypatch.setattr(sys, "argv", ["scanlore", *map(str, arguments)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    printed = capsys.readouterr()
+    assert printed.err.count("skipped") == 1
+    assert "1 skipped; patients known; chosen: k " in printed.out
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_the_same_call_again_returns_the_results(task, tmp_path):

@@ -92,8 +92,18 @@ def test_refused_calls_write_nothing(scans, tmp_path):
     with pytest.raises(ConfigError, match="batch_size"):
         run(scans, tmp_path / "e.parquet", batch_size=0)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no scans found"):
+    with pytest.raises(DataError, match=r"empty: no scans \(NIfTI"):
         run(tmp_path / "empty", tmp_path / "e.parquet")
     with pytest.raises(ConfigError, match="no device"):
         embed("pixels:4", scans, tmp_path / "e.parquet", device="tpu")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "scans"]
+
+
+def test_bad_scans_never_refuse_the_others(scans, tmp_path):
+    for path in scans[:2]:
+        path.write_bytes(b"broken")
+    result = run(scans, tmp_path / "e.parquet")
+    assert (result.num_scans, [name for name, _ in result.problems]) == (1, [path.as_posix() for path in scans[:2]])
+    scans[2].write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"3 of 3 scans cannot be used: .*0\.nii\.gz"):
+        run(scans, tmp_path / "f.parquet")

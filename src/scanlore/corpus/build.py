@@ -12,6 +12,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import re
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -22,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from scanlore.config import differences
-from scanlore.corpus.index import FORMAT_VERSION, read_index, read_manifest, write_index
+from scanlore.corpus.index import FORMAT_VERSION, check_shards, read_index, read_manifest, write_index
 from scanlore.corpus.prepare import Prepared, Row, prepare, source_name, source_row
+from scanlore.corpus.reasons import count_rules
 from scanlore.corpus.settings import CorpusSettings
 from scanlore.corpus.store import ShardWriter, shard_path
 from scanlore.errors import ConfigError, DataError
@@ -42,12 +44,16 @@ class BuildResult:
         counts: Rows by status over the whole corpus: kept, dropped, failed.
         num_new: Sources read by this call.
         failed: Name and reason of every source that could not be read.
+        num_gone: Sources with kept rows that are no longer where they were.
+        skipped: Name and reason of the files that were no sources, as far as the caller knows them.
     """
 
     out: Path
     counts: dict[str, int]
     num_new: int
     failed: list[tuple[str, str]]
+    num_gone: int = 0
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 def build(
@@ -68,7 +74,7 @@ def build(
 
     Raises:
         ConfigError: `out` is something else, has other settings, or is being built by another process.
-        DataError: The disk is full, a worker died, or not one scan is fit to be kept.
+        DataError: The disk is full, a worker died, the store is damaged, or not one scan is fit to be kept.
     """
     check_out(out, settings)
     make_folder(out)
@@ -207,7 +213,9 @@ def _shard_size(out: Path, shard: int) -> int:
 def _read_rows(out: Path) -> list[Row]:
     if not (out / "index.parquet").is_file():
         return []
-    return read_index(out).to_dicts()
+    index = read_index(out)
+    check_shards(out, index)
+    return index.to_dicts()
 
 
 def _end_of(rows: dict[str, list[Row]], out: Path) -> tuple[int, int]:
@@ -286,7 +294,14 @@ def _summary(out: Path, rows: list[Row], num_new: int) -> BuildResult:
     counts = Counter(row["status"] for row in rows)
     failed = [(row["source"], row["reason"]) for row in rows if row["status"] == "failed"]
     if not counts["kept"]:
-        reasons = Counter(row["reason"] for row in rows)
-        worst = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+        rules = count_rules((row["status"], row["reason"]) for row in rows)
+        worst = "; ".join(f"{count} x {rule}" for rule, count in list(rules.items())[:3])
         raise DataError(f"no scan is fit to be kept: {worst}", where=out, fix="see `scanlore corpus show`")
-    return BuildResult(out, {status: counts[status] for status in ("kept", "dropped", "failed")}, num_new, failed)
+    listed = {status: counts[status] for status in ("kept", "dropped", "failed")}
+    kept = {row["source"] for row in rows if row["status"] == "kept"}
+    return BuildResult(out, listed, num_new, failed, sum(map(_is_gone, kept)))
+
+
+def _is_gone(source: str) -> bool:
+    # Further series of a folder are named after it, with a number
+    return not Path(source).exists() and not Path(re.sub(r"#\d+$", "", source)).exists()

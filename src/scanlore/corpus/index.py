@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from scanlore.corpus.store import Pyramid, shard_path
+from scanlore.corpus.store import Pyramid, check_shard, shard_path
 from scanlore.errors import DataError
 from scanlore.run import write_atomically
 from scanlore.scans.intensity import IntensityStats
@@ -138,10 +138,15 @@ class Corpus:
         Args:
             ndim: 3 for volumes alone, 2 for images alone, `None` for both.
             slices_above: Volumes must have more slices than this along every axis.
+
+        Raises:
+            DataError: Index or store are damaged.
         """
         import polars as pl
 
-        frame = self.frame().filter(pl.col("status") == "kept")
+        frame = self.frame()
+        check_shards(self.root, frame)
+        frame = frame.filter(pl.col("status") == "kept")
         if ndim is not None:
             frame = frame.filter(pl.col("ndim") == ndim)
         frame = frame.filter((pl.col("ndim") == 2) | (pl.col("scan_shape").list.min() > slices_above))
@@ -176,6 +181,20 @@ def read_index(root: Path) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError) as error:
         fix = "build the corpus again into a new folder"
         raise DataError(f"the index cannot be read: {str(error).splitlines()[0]}", where=path, fix=fix) from None
+
+
+def check_shards(root: Path, index: pl.DataFrame) -> None:
+    """Make sure that the shard files are as long as the index needs them.
+
+    Raises:
+        DataError: One is missing or too short.
+    """
+    import polars as pl
+
+    kept = index.filter(pl.col("status") == "kept")
+    ends = kept.group_by("shard").agg(pl.col("level_offsets").list.max().max()).sort("shard")
+    for shard, offset in ends.iter_rows():
+        check_shard(root, shard, offset)
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from scanlore.corpus.quantise import quantise
 from scanlore.corpus.settings import Curation
 from scanlore.corpus.store import encode
 from scanlore.errors import DataError
+from scanlore.scans.failures import counted, reason_of
 from scanlore.scans.find import Source
 from scanlore.scans.intensity import IntensityStats, intensity_stats
 from scanlore.scans.read import read_scan
@@ -61,7 +62,7 @@ def prepare(source: Source, curation: Curation, salt: bytes) -> Prepared:
     try:
         scan = read_scan(source, salt=salt)
     except (DataError, MemoryError, OSError) as error:
-        reason = error.what if isinstance(error, DataError) else str(error) or "not enough memory to read it"
+        reason = reason_of(error) if isinstance(error, DataError) else str(error) or "not enough memory to read it"
         return Prepared([identity | {"status": "failed", "reason": reason}], [[]])
     prepared = [_prepare_channel(scan, channel, curation) for channel in range(scan.num_channels)]
     return Prepared([identity | row for row, _ in prepared], [frames for _, frames in prepared])
@@ -121,7 +122,7 @@ def content_id(voxels: npt.NDArray[np.generic]) -> str:
 def drop_reason(scan: Scan, stats: IntensityStats, curation: Curation) -> str | None:
     """Return the curation rule that drops this channel, with its value; `None` when it is kept."""
     if scan.ndim == 3 and min(scan.shape) <= curation.slices_above:
-        return f"{min(scan.shape)} slices (slices_above: {curation.slices_above})"
+        return f"{counted(min(scan.shape), 'slice')} (slices_above: {curation.slices_above})"
     if curation.drop_constant and not stats.p99_95 > stats.p0_05:
         return "empty or constant (drop_constant)"
     return None

@@ -22,6 +22,9 @@ CHUNK, BLOCK = 64, 32
 SHARD_BYTES = 1 << 30
 OPEN_LEVELS = 256
 
+FRAME_LENGTH = slice(16, 24)
+"""Where a Blosc2 frame says how long it is, as a big-endian number."""
+
 
 def encode(voxels: npt.NDArray[np.int16]) -> bytes:
     """Compress one level to a contiguous Blosc2 frame: byte shuffle, LZ4HC, blocks of 32 in chunks of 64 an axis."""
@@ -35,6 +38,31 @@ def encode(voxels: npt.NDArray[np.int16]) -> bytes:
 def shard_path(root: Path, shard: int) -> Path:
     """Return the path of a shard file of the corpus at `root`."""
     return root / "shards" / f"{shard:05d}.b2s"
+
+
+def check_shard(root: Path, shard: int, offset: int) -> None:
+    """Make sure that a shard file reaches to the end of its last frame; reads a few bytes alone.
+
+    Args:
+        root: The corpus folder.
+        shard: Number of the shard.
+        offset: Of the last frame the index knows in it.
+
+    Raises:
+        DataError: The file is missing or too short.
+    """
+    path = shard_path(root, shard)
+    fix = "build into a new folder"
+    if not path.is_file():
+        raise DataError(f"shard {shard:05d} is missing", where=root, fix=fix)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(offset)
+        start = file.read(FRAME_LENGTH.stop)
+    needed = offset + max(int.from_bytes(start[FRAME_LENGTH], "big"), FRAME_LENGTH.stop)
+    if size < needed:
+        what = f"shard {shard:05d} is damaged: {size} bytes, the index needs {needed}"
+        raise DataError(what, where=root, fix=fix)
 
 
 class ShardWriter:
@@ -114,7 +142,7 @@ class Pyramid:
             block: npt.NDArray[np.generic] = np.asarray(opened[box])
         except RuntimeError as error:
             path, offset = self.levels[level]  # only a store fails so
-            raise _damaged(path, offset, error) from None
+            raise _damaged(path, offset) from error
         return block
 
     def _level(self, level: int) -> Any:
@@ -127,9 +155,9 @@ def _open_level(path: str, offset: int) -> Any:
     try:
         return blosc2.open(path, mode="r", offset=offset, mmap_mode="r", dparams={"nthreads": 1})
     except (RuntimeError, OSError, ValueError) as error:
-        raise _damaged(path, offset, error) from None
+        raise _damaged(path, offset) from error
 
 
-def _damaged(path: str, offset: int, error: Exception) -> DataError:
-    fix = "build the corpus again into a new folder"
-    return DataError(f"the voxel store cannot be read at byte {offset}: {error}", where=path, fix=fix)
+def _damaged(path: str, offset: int) -> DataError:
+    what = f"the file is shorter than the index says or damaged, at byte {offset}"
+    return DataError(what, where=path, fix="build the corpus again into a new folder")

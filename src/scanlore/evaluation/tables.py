@@ -42,6 +42,9 @@ PREDICTIONS: Columns = {
     "patient": pl.String,
     "split": pl.String,
     "target": pl.Int64,
+    "target_class": pl.String,
+    "predicted": pl.String,
+    "classes": pl.List(pl.String),
     "probabilities": pl.List(pl.Float64),
     "mask": pl.String,
 }
@@ -68,8 +71,9 @@ def write_tables(out: Path, trials: Sequence[Row], predictions: Sequence[Row], r
     Args:
         out: An existing folder.
         trials: One row per fit: its settings, sizes and cost.
-        predictions: One row per trial and case: `probabilities` in the order of the trial's `classes`, null for a case
-            that could not be read; `target` null for a case without label; `mask` null but for segmentation.
+        predictions: One row per trial and case: `probabilities` in the order of `classes`; they and `predicted`, the
+            most probable class, null for a case that could not be read; `target`, the index of `target_class` among
+            `classes`, null for a case without label; `mask` null but for segmentation.
         results: One row per trial and metric: `case` null for the whole test set, `reason` where `value` is null.
     """
     for name, rows in {"trials": trials, "predictions": predictions, "results": results}.items():

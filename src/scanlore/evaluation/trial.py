@@ -96,7 +96,7 @@ def run_classification_trial(
     cases = _extract(model, task, splits, settings, device, progress)
     fitted = _fit(cases, settings, seed, device)
     for warning in fitted.warnings:
-        logger.warning("%s", warning)
+        logger.info("warning: %s", warning)
     seal({"trial": trial, "chosen": fitted.chosen, "selection": fitted.selection})
     predictions = _predict(cases, fitted, trial)
     problems = _problems(cases)
@@ -134,8 +134,6 @@ def _extract(
     sources = [case.scan for case in task.cases]
     options = settings.features.model_dump()
     table = extract(model, sources, num_layers=num_layers, device=device, progress=progress, **options)
-    for name, reason in table.problems:
-        logger.warning("skipped %s: %s", name, reason)
     rows = {name: row for row, name in enumerate(table.names)}
     names = [source_name(source) for source in sources]
     return _Cases(task, splits, table, {index: rows[name] for index, name in enumerate(names) if name in rows})
@@ -158,19 +156,25 @@ def _predict(cases: _Cases, fitted: Fitted, trial: str) -> Rows:
     readable = [index for index in asked if index in cases.row_of]
     probabilities = fitted.predict(cases.table.take([cases.row_of[index] for index in readable])).tolist()
     probabilities_of = dict(zip(readable, probabilities, strict=True))
-    names = cases.task.names
+    names, splits = cases.task.names, cases.splits.of_case
     return [
-        {
-            "trial": trial,
-            "case": names[index],
-            "patient": cases.task.cases[index].patient,
-            "split": cases.splits.of_case[index],
-            "target": cases.task.cases[index].label,
-            "probabilities": probabilities_of.get(index),
-            "mask": None,
-        }
+        {"trial": trial, "case": names[index], "split": splits[index]}
+        | _prediction(cases.task, index, probabilities_of.get(index))
         for index in asked
     ]
+
+
+def _prediction(task: ClassificationTask, index: int, probabilities: list[float] | None) -> dict[str, Any]:
+    case = task.cases[index]
+    return {
+        "patient": case.patient,
+        "target": case.label,
+        "target_class": None if case.label is None else task.classes[case.label],
+        "predicted": None if probabilities is None else task.classes[int(np.argmax(probabilities))],
+        "classes": list(task.classes),
+        "probabilities": probabilities,
+        "mask": None,
+    }
 
 
 def _problems(cases: _Cases) -> dict[str, str]:

@@ -57,7 +57,7 @@ def extract(
     progress: Callable[[int, int], None] | None = None,
     visit: Callable[[ScanFeatures], None] | None = None,
 ) -> FeatureTable:
-    """Compute the features of many scans; one that cannot be used is skipped, counted and listed.
+    """Compute the features of many scans; those that cannot be used are skipped, counted and listed.
 
     Args:
         model: The model, already on `device`.
@@ -96,5 +96,6 @@ def extract(
         num_views.append(len(scan.cls))
         for column, values in zip(columns, (scan.cls, scan.patch_mean, scan.embedding), strict=True):
             column.append(values.mean(0))
+    bad.check()
     cls, patch_mean, embedding = (np.stack(column) for column in columns)
     return FeatureTable(tuple(names), cls, patch_mean, embedding, tuple(num_views), tuple(bad.problems))

@@ -81,16 +81,13 @@ def forward_scans(
     Args:
         model: The model, already on `device`.
         sources: The scans.
-        bad: Where unreadable scans are noted; it ends the run when there are too many.
+        bad: Where scans that cannot be used are noted.
         num_layers: How many last layers to take embeddings of.
         batch_size: Views that pass the network at once.
         device: Device of the forward pass.
         precision: `auto` is bfloat16 on CUDA and float32 elsewhere.
         with_maps: Whether to keep the patch features and where they lie.
         progress: Called with the number of scans read and their total.
-
-    Raises:
-        DataError: Too many scans cannot be used.
     """
     loaded = _readable(model, sources, bad, with_maps, progress)
     # On a CPU bfloat16 would blur the small differences between the features of an untrained network

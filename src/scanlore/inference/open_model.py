@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scanlore.backbones.device import pick_device
-from scanlore.errors import DataError
+from scanlore.errors import DataError, ScanloreError
+from scanlore.inference.bad_scans import BadScans
+from scanlore.inference.forward import source_name
 from scanlore.modelfolder.model import Model
 from scanlore.modelfolder.reference import load_model
 from scanlore.scans.find import Source
@@ -15,10 +17,11 @@ from scanlore.scans.scan import Scan
 
 
 def open_model(reference: str | Path, sources: Sequence[Source | Path], device: str = "auto") -> tuple[Model, str]:
-    """Load a model and show it the first readable scan, so that a model for other data is refused at once.
+    """Load a model and show it scans until it can see one, so that a model for other data is refused at once.
 
     Args:
-        reference: Any model reference; one without dimension (`random:`, `pixels:`) takes that of the scan.
+        reference: Any model reference; one without dimension (`random:`, `pixels:`) takes that of the first readable
+            scan.
         sources: The scans; at least one.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
@@ -28,20 +31,28 @@ def open_model(reference: str | Path, sources: Sequence[Source | Path], device: 
     Raises:
         ConfigError: The device does not exist.
         ModelError: The reference names no usable model.
-        DataError: No scan can be read, or the model cannot see such scans.
+        DataError: No scan can be read, or the model can see none of them.
     """
     name = str(pick_device(device))
-    scan = _first_readable(sources)
-    model = load_model(reference, device=name, ndim=scan.ndim)
-    model.views(scan)
-    return model, name
+    bad = BadScans(len(sources))
+    model: Model | None = None
+    for source, scan in _readable(sources, bad):
+        model = model or load_model(reference, device=name, ndim=scan.ndim)
+        try:
+            model.views(scan)
+        except ScanloreError as error:
+            bad.add(source_name(source), error)
+        else:
+            return model, name
+    bad.check()
+    raise DataError("no scans")
 
 
-def _first_readable(sources: Sequence[Source | Path]) -> Scan:
-    first: DataError | None = None
+def _readable(sources: Sequence[Source | Path], bad: BadScans) -> Iterator[tuple[Source | Path, Scan]]:
     for source in sources:
         try:
-            return read_scan(source)
+            scan = read_scan(source)
         except DataError as error:
-            first = first or error
-    raise first or DataError("no scans")
+            bad.add(source_name(source), error)
+        else:
+            yield source, scan

@@ -9,15 +9,18 @@ from typing import Any
 from scanlore.errors import ModelError
 
 FORMAT_VERSION = 1
+GRAMMAR = "a model folder, a pretraining run, RUN@STEP, random:NAME, random:PATH or pixels:EDGE"
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """Read `model.json`.
 
     Raises:
-        ModelError: It is missing, damaged or of another format.
+        ModelError: The folder is no model folder, or the file is missing, damaged or of another format.
     """
     path = folder / "model.json"
+    if not path.is_file() and not (folder / "model.safetensors").is_file():
+        raise ModelError("is no model folder", where=folder, fix=f"a model is {GRAMMAR}")
     if not path.is_file():
         raise ModelError("the model folder has no model.json", where=folder, fix="copy the folder again, whole")
     try:

@@ -97,7 +97,8 @@ class Model(nn.Module):
     def _check(self, scan: Scan) -> None:
         if self.preprocessing.ndim > scan.ndim:
             fix = "use a 2D model"
-            raise ModelError(f"takes volumes, this is a 2D image of {scan.shape}", where=self.name, fix=fix)
+            shape = " x ".join(str(edge) for edge in scan.shape)
+            raise ModelError(f"the model takes volumes, this is a 2D image of {shape}", where=self.name, fix=fix)
 
     def _channel_maps(
         self, scan: Scan, voxels: npt.NDArray[np.generic], stats: IntensityStats

@@ -16,7 +16,7 @@ class Preprocessing(Settings):
         ndim: 2 or 3: a 2D model sees a volume as slices across its through-plane axis.
         in_channels: Channels of one view; scans with more are seen one channel at a time.
         input_size: Edge of a view in voxels.
-        scaling: Intensity policy, one of `scanlore.scans.intensity.SCALINGS`, from the statistics of the whole scan.
+        scaling: Intensity policy, one of `scanlore.registry.SCALINGS`, from the statistics of the whole scan.
         window: Lower and upper intensity of the policy `window`.
         crop: `foreground`: the bounding box of voxels above the 0.05 percentile; `none`: the whole scan.
         resize: `stretch`: the crop is resized to the input size on every axis, whatever its spacing.

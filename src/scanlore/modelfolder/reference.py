@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from scanlore.backbones.pixels import Pixels
 from scanlore.backbones.settings import ViTSettings
 from scanlore.config import read_yaml, validate
 from scanlore.errors import ModelError, nearest
-from scanlore.modelfolder.facts import read_facts
+from scanlore.modelfolder.facts import GRAMMAR, read_facts
 from scanlore.modelfolder.folder import fill, load_model_folder
 from scanlore.modelfolder.model import Model
 from scanlore.modelfolder.preprocessing import Preprocessing
@@ -46,10 +47,10 @@ def load_model(reference: str | Path, device: str = "cpu", ndim: int | None = No
         ModelError: There is no such model, or it is damaged.
     """
     text = str(reference)
-    kind, _, rest = text.partition(":")
-    if kind == "random" and rest:
+    kind, colon, rest = text.partition(":")
+    if kind == "random" and colon:
         model = _random(text, rest, ndim or 3)
-    elif kind == "pixels" and rest:
+    elif kind == "pixels" and colon:
         model = _pixels(text, rest, ndim or 3)
     else:
         model = _stored(text)
@@ -61,21 +62,21 @@ def _random(text: str, rest: str, ndim: int) -> Model:
         size = RANDOM_SIZE[ndim]
         architecture = ViTSettings.model_validate({"name": rest, "ndim": ndim, "patch_size": 16, "image_size": size})
         preprocessing = Preprocessing.model_validate({"ndim": ndim, "input_size": size})
-    elif Path(rest).exists():
+    elif rest and Path(rest).exists():
         facts = read_facts(_model_folder(Path(rest), text))
         architecture = validate(ViTSettings, facts["architecture"], where=rest)
         preprocessing = validate(Preprocessing, facts["preprocessing"], where=rest)
     else:
         known = list(BACKBONES)
         fix = f"names: {', '.join(known)}; or the path of a model{nearest(rest, known)}"
-        raise ModelError(f"no backbone {rest!r}", where=text, fix=fix)
+        raise ModelError(f"no backbone {rest!r}" if rest else "names no backbone", where=text, fix=fix)
     facts = {"architecture": architecture.model_dump(mode="json"), "provenance": {"untrained": True, "seed": SEED}}
     return Model(text, build_backbone(architecture, SEED), preprocessing, facts)
 
 
 def _pixels(text: str, rest: str, ndim: int) -> Model:
     if not rest.isdecimal() or int(rest) < 1:
-        raise ModelError(f"{rest!r} is no edge in voxels", where=text, fix="e.g. pixels:32")
+        raise ModelError(f"{rest!r} is no edge in voxels", where=text, fix="a model such as pixels:32")
     preprocessing = Preprocessing.model_validate({"ndim": ndim, "input_size": int(rest), "crop": "none"})
     return Model(text, Pixels(int(rest), ndim), preprocessing, {"provenance": {"untrained": True}})
 
@@ -85,10 +86,14 @@ def _stored(text: str) -> Model:
     if at and step.isdecimal() and not Path(text).exists():
         return _checkpoint(text, Path(path), int(step))
     if not Path(text).exists():
-        hint = "a model folder, RUN@STEP, random:NAME or pixels:EDGE"
-        raise ModelError("there is no such model", where=text, fix=hint + nearest(text, _neighbours(Path(text))))
+        raise ModelError("there is no such model", where=text, fix=f"a model is {GRAMMAR}{_nearest_reference(text)}")
     backbone, preprocessing, facts = load_model_folder(_model_folder(Path(text), text))
     return Model(text, backbone, preprocessing, facts)
+
+
+def _nearest_reference(text: str) -> str:
+    close = nearest(text, list(BACKBONES))
+    return close.replace("'", "'random:", 1) if close else nearest(text, _neighbours(Path(text)))
 
 
 def _neighbours(path: Path) -> list[str]:
@@ -110,7 +115,7 @@ def _checkpoint(text: str, run: Path, step: int) -> Model:
     path = run / "checkpoints" / f"step_{step:08d}" / "state.pt"
     if not path.is_file():
         found = sorted(int(p.parent.name[5:]) for p in run.glob("checkpoints/step_*/state.pt"))
-        raise ModelError(f"the run has no checkpoint at step {step}", where=run, fix=f"it has {found or 'none'}")
+        raise ModelError(f"the run has no checkpoint at step {step}", where=run, fix=f"it has {_enumerated(found)}")
     config = read_yaml(run / "config.yaml")
     if not {"backbone", "views"} <= config.keys():
         raise ModelError("is no pretraining run", where=run, fix="RUN@STEP names a run of `scanlore pretrain`")
@@ -124,12 +129,20 @@ def _checkpoint(text: str, run: Path, step: int) -> Model:
     prefix = "teacher.backbone."
     fill(backbone, {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}, path)
     facts = {"architecture": architecture.model_dump(mode="json"), "provenance": {"run": run.name, "step": step}}
-    return Model(text, backbone, preprocessing_of(config["views"]), facts)
+    return Model(text, backbone, preprocessing_of(config["views"], config.get("embedding", "cls")), facts)
 
 
-def preprocessing_of(views: dict[str, Any]) -> Preprocessing:
-    """Return the preprocessing that belongs to a model pretrained on views with these settings."""
-    size = views["global_crops"]["size"]
-    return Preprocessing.model_validate(
-        {"ndim": views["ndim"], "input_size": size, "scaling": views["scaling"], "window": views["window"]}
-    )
+def _enumerated(numbers: Sequence[int]) -> str:
+    *others, last = [str(number) for number in numbers] or ["none"]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def preprocessing_of(views: dict[str, Any], embedding: str) -> Preprocessing:
+    """Return the preprocessing that belongs to a model pretrained on views with these settings.
+
+    Args:
+        views: As in `config.yaml`.
+        embedding: `cls`, `mean` or `cls+mean`.
+    """
+    facts = {"input_size": views["global_crops"]["size"], "embedding": embedding}
+    return Preprocessing.model_validate(facts | {name: views[name] for name in ("ndim", "scaling", "window")})

@@ -16,7 +16,14 @@ import numpy.typing as npt
 import pydicom
 
 from scanlore.errors import DataError
-from scanlore.scans.dicom_frames import HEADER_TAGS, Frame, frames_of, same_orientation, stack_affine
+from scanlore.scans.dicom_frames import (
+    HEADER_TAGS,
+    Frame,
+    UnevenSlicesError,
+    frames_of,
+    same_orientation,
+    stack_affine,
+)
 from scanlore.scans.dicom_pixels import stored_pixels
 from scanlore.scans.failures import one_line
 from scanlore.scans.geometry import nearest_axes, orientation_code, spacing_of, volume_scan
@@ -26,6 +33,9 @@ from scanlore.scans.scan import Array, FloatArray, Scan
 
 _DERIVED_OBJECTS = ("SEG", "PR", "KO", "SR", "REG", "RTSTRUCT")
 _MAGIC_OFFSET = 128
+
+EXTENSIONS = (".dcm", ".ima")
+"""Files of these names are taken for DICOM without a look inside."""
 
 # What pydicom logs can quote the header, so it must not reach a log of ours.
 logging.getLogger("pydicom").propagate = False
@@ -195,7 +205,48 @@ def _stack(files: Sequence[Path], where: Path) -> tuple[list[Any], list[Frame], 
         with _reading(path, "the DICOM geometry is damaged"):
             frames += frames_of(dataset, path)
     frames.sort(key=lambda frame: frame.height)
-    return datasets, frames, stack_affine(frames, where)
+    try:
+        return datasets, frames, stack_affine(frames, where)
+    except UnevenSlicesError as uneven:
+        damaged = _damaged_beside(files) if len(files) > 1 else []
+        if not damaged:
+            raise
+        names = ", ".join(path.name for path in damaged[:3]) + " ..." * (len(damaged) > 3)
+        what = f"{len(damaged)} of {len(files) + len(damaged)} files cannot be read, so {uneven.what}"
+        raise DataError(what, where=where, fix=f"copy or export again: {names}") from None
+
+
+def _damaged_beside(files: Sequence[Path]) -> list[Path]:
+    """Return the files in the folder of a series that should be slices and cannot be read."""
+    usual = _storage_class(files[0])
+    beside = sorted(path for path in set(files[0].parent.iterdir()) - set(files) if _claims_dicom(path))
+    return [path for path in beside if not _has_image(path) and _storage_class(path) in (None, usual)]
+
+
+def _claims_dicom(path: Path) -> bool:
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    try:
+        return path.suffix.lower() in EXTENSIONS or is_dicom(path)
+    except OSError:
+        return False
+
+
+def _has_image(path: Path) -> bool:
+    try:
+        _read_tags(path)
+    except DataError:
+        return False
+    return True
+
+
+def _storage_class(path: Path) -> str | None:
+    """Return what kind of object a file says it is; this comes first and survives most cuts."""
+    try:
+        with _reading(path, "not readable as DICOM"):
+            return str(pydicom.filereader.read_file_meta_info(path).MediaStorageSOPClassUID)
+    except DataError:
+        return None
 
 
 def _rescaled(stored: npt.NDArray[Any], frames: list[Frame]) -> Array:

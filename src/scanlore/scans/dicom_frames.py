@@ -44,6 +44,10 @@ SAME_ORIENTATION = 1e-3
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+class UnevenSlicesError(DataError):
+    """The slices of a series have unequal gaps."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """One slice.
@@ -186,8 +190,8 @@ def _check_even(heights: FloatArray, where: object) -> None:
         )
     even = np.linspace(heights[0], heights[-1], len(heights))
     if np.abs(heights - even).max() > max(UNEVEN_MM, UNEVEN_SHARE * float(np.median(gaps))):
-        raise DataError(
+        raise UnevenSlicesError(
             f"the slices are not evenly spaced: gaps of {gaps.min():.3g} to {gaps.max():.3g} mm",
             where=where,
-            fix="a slice is missing or does not belong to the series",
+            fix="a slice is missing or is not of this series; export it again, or resample it to an even NIfTI grid",
         )

@@ -8,6 +8,16 @@ from contextlib import contextmanager
 from scanlore.errors import DataError, ScanloreError
 
 
+def reason_of(error: ScanloreError) -> str:
+    """Return what is wrong and how to mend it, for lists that name the file themselves."""
+    return error.what if error.fix is None else f"{error.what} ({error.fix})"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `"1 slice"`, `"2 slices"`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 @contextmanager
 def one_line(where: object, what: str, *, detail: bool = True) -> Iterator[None]:
     """Raise every failure of the block as a `DataError` of one line.

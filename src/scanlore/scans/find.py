@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from scanlore.errors import DataError, nearest
-from scanlore.scans.dicom import group_dicom, is_dicom
+from scanlore.scans.dicom import EXTENSIONS, group_dicom, is_dicom
 
 Kind = Literal["nifti", "dicom", "image2d"]
 
@@ -21,8 +22,7 @@ _EXTENSIONS: dict[str, Kind] = {
     ".jpeg": "image2d",
     ".tif": "image2d",
     ".tiff": "image2d",
-    ".dcm": "dicom",
-    ".ima": "dicom",
+    **dict.fromkeys(EXTENSIONS, "dicom"),
 }
 
 
@@ -60,7 +60,8 @@ def find_sources(paths: Sequence[Path]) -> tuple[list[Source], list[tuple[Path, 
         paths: Files and folders. Hidden files and folders inside them are ignored.
 
     Returns:
-        The scans sorted by path, and the skipped files with a reason. Both are the same on every call.
+        The scans sorted by path, and the skipped files with a reason, with escapes where a name is not UTF-8. Both are
+        the same on every call.
 
     Raises:
         DataError: A path does not exist.
@@ -72,7 +73,7 @@ def find_sources(paths: Sequence[Path]) -> tuple[list[Source], list[tuple[Path, 
     for file in files:
         kind, reason = _recognise(file)
         if kind is None:
-            skipped.append((file, reason))
+            skipped.append((Path(printable(file)), reason))
         elif kind == "dicom":
             dicom[file.parent].append(file)
         else:
@@ -84,9 +85,22 @@ def find_sources(paths: Sequence[Path]) -> tuple[list[Source], list[tuple[Path, 
     return sorted(sources, key=lambda source: (source.path, source.number)), sorted(skipped)
 
 
+def printable(path: Path) -> str:
+    """Return a path with escapes in place of the bytes that are not UTF-8."""
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether tables can hold the name of a file, and that of what it links to."""
+    # Path.resolve would raise for a link to itself
+    return not any("\ud800" <= letter <= "\udfff" for letter in f"{path}{os.path.realpath(path)}")
+
+
 def _existing(path: Path) -> Path:
     if path.exists():
         return path
+    if path.is_symlink():
+        raise DataError("a link to nothing, or to itself", where=path)
     siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
     raise DataError(f"no such file or folder{nearest(path.name, siblings)}", where=path)
 
@@ -99,6 +113,9 @@ def _walk(path: Path, visited: set[Path]) -> Iterator[Path]:
     if path.resolve() in visited:
         return
     visited.add(path.resolve())
+    if not _is_utf8(path):
+        yield path  # listed as skipped, once for all that is in it
+        return
     try:
         children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
     except OSError:
@@ -110,6 +127,8 @@ def _walk(path: Path, visited: set[Path]) -> Iterator[Path]:
 
 def _recognise(file: Path) -> tuple[Kind | None, str]:
     """Return the kind, or `None` and why the file is skipped."""
+    if not _is_utf8(file):
+        return None, f"{'folder' if file.is_dir() else 'file'} name is not UTF-8: rename it"
     if file.is_dir():
         return None, "the folder cannot be opened"
     if not file.exists():

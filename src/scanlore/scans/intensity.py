@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from scanlore.errors import ConfigError, DataError, nearest
+from scanlore.registry import SCALINGS
 
 _PERCENTILES = (0.05, 5.0, 95.0, 99.95)
 _MAX_BINS = 1 << 20
 _CHUNK = 1 << 20
 _SMALLEST_RANGE = float(np.finfo(np.float32).tiny)
-
-SCALINGS: tuple[str, ...] = ("percentile-0.05-99.95", "zscore", "window", "percentile-5-95", "8bit")
-"""Names `linear_map` accepts."""
 
 
 @dataclass(frozen=True)

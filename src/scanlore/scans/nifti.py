@@ -104,6 +104,8 @@ def _common_dtype(voxels: npt.NDArray[Any]) -> npt.DTypeLike:
 
 def _open(path: Path) -> Any:
     with one_line(path, "not a readable NIfTI file"):
+        if path.name.lower().endswith(".gz") and _is_uncompressed(path):
+            raise DataError("not a gzip file but a plain NIfTI file", where=path, fix="rename it .nii")
         image = nib.load(path, mmap=False)
         if not isinstance(image, nib.Nifti1Image):
             raise DataError("not a NIfTI file", where=path)
@@ -115,15 +117,22 @@ def _open(path: Path) -> Any:
     return image
 
 
+def _is_uncompressed(path: Path) -> bool:
+    """Whether a file begins with the length of a NIfTI-1 or NIfTI-2 header."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return any(int.from_bytes(start, order) in (348, 540) for order in ("little", "big"))
+
+
 def _layout(image: Any, path: Path) -> tuple[tuple[int, int, int], int]:
     """Return the spatial shape and the number of channels."""
     x, y, z, *others = (*image.shape, 1, 1)[: max(3, len(image.shape))]
     long = [size for size in others if size != 1]
     if len(image.shape) < 2 or 0 in image.shape:
-        raise DataError(f"the shape {image.shape} is not that of a volume", where=path)
+        raise DataError(f"not the shape of a volume: {image.shape}", where=path)
     if len(long) > 1:
         raise DataError(
-            f"the shape {image.shape} has more than one axis beyond the volume",
+            f"more than one axis beyond the volume: shape {image.shape}",
             where=path,
             fix="split it into 3D or 4D files",
         )
@@ -150,5 +159,5 @@ def _file_affine(header: Any, path: Path) -> tuple[FloatArray, tuple[str, ...]]:
     raise DataError(
         "the file has no geometry: sform and qform codes are both 0",
         where=path,
-        fix="set them, for example with `fslorient -setsformcode 1`, after checking which way the scan lies",
+        fix="set the sform with the tool that wrote it; geometry is never invented",
     )

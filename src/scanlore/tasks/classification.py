@@ -10,7 +10,8 @@ from pathlib import Path
 
 from scanlore.errors import DataError
 from scanlore.scans.find import Source
-from scanlore.tasks.layouts import TABLES, Record, read_folders, read_table
+from scanlore.tasks.cells import TABLES
+from scanlore.tasks.layouts import Record, read_folders, read_table
 
 MAX_NUMERIC_CLASSES = 50
 
@@ -130,15 +131,19 @@ def _read(path: Path) -> list[Record]:
 
 
 def _refuse_numbers(labels: Sequence[str], path: Path) -> None:
-    distinct = set(labels)
-    if len(distinct) <= MAX_NUMERIC_CLASSES or not any("." in label for label in distinct):
-        return
+    """Refuse measurements: numbers none of which is whole, or almost as many of them as cases."""
     try:
-        [float(label) for label in distinct]
+        numbers = {float(label) for label in labels}
     except ValueError:
         return
-    what = f"the labels look like measurements ({len(distinct)} different numbers), not like classes"
-    raise DataError(what, where=path, fix="bin them into a few named classes")
+    if not numbers:
+        return
+    is_whole = [number.is_integer() for number in numbers]
+    many = len(numbers) > 2 and 2 * len(numbers) > len(labels)
+    if many or not any(is_whole) or (len(numbers) > MAX_NUMERIC_CLASSES and not all(is_whole)):
+        what = f"labels look like continuous values ({len(numbers)} different numbers in {len(labels)} cases)"
+        fix = "classification needs classes: bin the values and name the bins in words"
+        raise DataError(what, where=path, fix=fix)
 
 
 def _refuse_duplicates(task: ClassificationTask, path: Path) -> None:

@@ -7,18 +7,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scanlore.errors import DataError, nearest
 from scanlore.scans.find import Source, find_sources
-
-if TYPE_CHECKING:
-    import polars as pl
+from scanlore.tasks.cells import read_cells
 
 logger = logging.getLogger("scanlore")
 SPLITS = ("train", "val", "test")
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-TABLES = (*SEPARATORS, ".parquet")
 NUM_NAMED = 3
 
 
@@ -86,39 +81,18 @@ def read_table(path: Path) -> list[Record]:
     Raises:
         DataError: The table cannot be read, a column is missing, a split is none, or images do not exist.
     """
-    frame = _load(path)
-    names = [name.strip() for name in frame.columns]
+    cells = read_cells(path)
+    names = list(cells)
     for name in ("image", "label"):
         if name not in names:
             fix = f"columns: {', '.join(names)}{nearest(name, names)}"
             raise DataError(f"has no column {name!r}", where=path, fix=fix)
-    cells = {name: [_cell(value) for value in frame.to_series(names.index(name))] for name in names}
-    missing = [None] * frame.height
+    missing = [None] * len(cells["image"])
     splits = cells.get("split", missing)
     _check_splits(splits, path)
     images = _images(cells["image"], path)
     rows = zip(images, cells["label"], cells.get("patient", missing), splits, strict=True)
     return [Record(*row) for row in rows]
-
-
-def _load(path: Path) -> pl.DataFrame:
-    import polars as pl
-
-    try:
-        if path.suffix.lower() == ".parquet":
-            frame = pl.read_parquet(path).cast(pl.String)
-        else:
-            frame = pl.read_csv(path, separator=SEPARATORS[path.suffix.lower()], infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).strip().splitlines()
-        raise DataError(f"cannot be read as a table: {reason[0] if reason else error!r}", where=path) from None
-    if not frame.height:
-        raise DataError("holds no rows", where=path)
-    return frame
-
-
-def _cell(value: str | None) -> str | None:
-    return (value or "").strip() or None
 
 
 def _check_splits(splits: Sequence[str | None], path: Path) -> None:

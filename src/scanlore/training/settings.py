@@ -107,6 +107,8 @@ class PretrainSettings(Settings):
         optim: The optimiser.
         training: The loop.
         health: What is looked at on the way.
+        embedding: What represents a scan for those who use the model: [CLS], the mean patch token, or both. The image
+            loss trains the first and needs large batches and many steps; the patch loss trains the second.
     """
 
     description: str = ""
@@ -119,6 +121,7 @@ class PretrainSettings(Settings):
     optim: OptimSettings = OptimSettings()
     training: TrainingSettings
     health: HealthSettings = HealthSettings()
+    embedding: Literal["cls", "mean", "cls+mean"] = "cls"
 
     @model_validator(mode="after")
     def _agree(self) -> PretrainSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def build_corpus(
 
     Raises:
         ConfigError: A setting is wrong, or `out` holds something else.
-        DataError: No scan was found or kept, or the disk is full.
+        DataError: No scan was found or kept, the disk is full, or the store is damaged.
     """
     settings = validate(CorpusSettings, apply_overrides({}, overrides), where="corpus build")
     from scanlore.corpus.build import build, check_out
@@ -46,4 +47,5 @@ def build_corpus(
         raise no_scans(as_paths(paths), skipped)
     num_workers = workers or len(os.sched_getaffinity(0))
     with progress_bar("building", "scans") as advance:
-        return build(sources, Path(out), settings, num_workers, advance)
+        result = build(sources, Path(out), settings, num_workers, advance)
+    return replace(result, skipped=tuple((path.as_posix(), reason) for path, reason in skipped))

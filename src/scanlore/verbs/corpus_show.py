@@ -14,7 +14,7 @@ class CorpusSummary:
     Attributes:
         counts: Rows by status: kept, dropped, failed.
         kinds: Kept rows by spatial axes and format: scans, channels, high-resolution scans, median shape and spacing.
-        reasons: Rows by reason why they are not kept.
+        reasons: Rows by rule or kind of failure why they are not kept.
         failed: Source and reason of every scan that could not be read.
         store_bytes: Size of the voxel store.
     """
@@ -35,19 +35,18 @@ def show_corpus(corpus: str | Path) -> CorpusSummary:
     import polars as pl
 
     from scanlore.corpus.index import Corpus
+    from scanlore.corpus.reasons import count_rules
 
     opened = Corpus(Path(corpus))
     frame = opened.frame()
     kept = frame.filter(pl.col("status") == "kept")
     kinds = [_kind(group) for _, group in kept.group_by("ndim", "format", maintain_order=True)]
     lost = frame.filter(pl.col("status") != "kept")
-    # The source of a duplicate differs from row to row; the rule is what counts
-    reasons = lost["reason"].str.replace(r"duplicate of .* \(", "duplicate (").value_counts(sort=True)
     failed = frame.filter(pl.col("status") == "failed")
     return CorpusSummary(
         counts={status: frame.filter(pl.col("status") == status).height for status in ("kept", "dropped", "failed")},
         kinds=kinds,
-        reasons=dict(reasons.iter_rows()),
+        reasons=count_rules(lost.select("status", "reason").iter_rows()),
         failed=list(failed.select("source", "reason").iter_rows()),
         store_bytes=sum(path.stat().st_size for path in (opened.root / "shards").glob("*.b2s")),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scanlore.errors import ConfigError, DataError
+from scanlore.errors import ConfigError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -49,10 +49,11 @@ def embed(
     device: str = "auto",
     batch_size: int = 8,
 ) -> EmbedResult:
-    """Write a Parquet table with a row for every scan.
+    """Write a Parquet table with a row for every scan; those that cannot be used are counted and say why.
 
     Columns: `source`, `embedding` (null for a scan that could not be used), `num_views` it is the mean of, `dense` (the
-    file of its patch features), `problem`, `model`, `weights` (a hash), `num_bytes` and `modified_ns` of the files.
+    file of its patch features), `problem` (why it could not), `model`, `weights` (a hash), `num_bytes` and
+    `modified_ns` of the files.
 
     Args:
         model: A model reference: a model folder, `random:vit-small`, `pixels:32` ...
@@ -64,7 +65,7 @@ def embed(
 
     Raises:
         ConfigError: An argument is wrong, or `out` holds something else.
-        DataError: There are no scans, or too many cannot be read.
+        DataError: There are no scans, or not one can be embedded.
         ModelError: The model cannot be used.
     """
     out = Path(out)
@@ -72,11 +73,11 @@ def embed(
     from scanlore.inference.fingerprint import weights_fingerprint
     from scanlore.inference.open_model import open_model
     from scanlore.scans.find import find_sources
+    from scanlore.verbs.inspect import as_paths, no_scans
 
-    roots = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
-    sources, skipped = find_sources(roots)
+    sources, skipped = find_sources(as_paths(paths))
     if not sources:
-        raise DataError("no scans found", where=", ".join(str(root) for root in roots))
+        raise no_scans(as_paths(paths), skipped)
     network, device = open_model(model, sources, device)
     facts = _facts(sources, {"model": str(model), "weights": weights_fingerprint(network)}, dense)
     done = out.exists()
@@ -135,7 +136,9 @@ def _compute(
 
     visitor = visit if facts[0]["dense"] else None
     with progress_bar("embeddings", "scans") as progress:
-        table = extract(network, sources, batch_size=batch_size, device=device, progress=progress, visit=visitor)
+        table = extract(
+            network, sources, batch_size=batch_size, device=device, max_bad=1, progress=progress, visit=visitor
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     _frame(table, facts).write_parquet(temporary)

@@ -48,12 +48,13 @@ def inspect(paths: Path | str | Sequence[Path | str]) -> InspectResult:
 
 
 def _header(source: Any) -> dict[str, Any] | tuple[str, str]:
+    from scanlore.scans.failures import reason_of
     from scanlore.scans.read import read_header
 
     try:
         return {"name": source.name} | asdict(read_header(source))
     except DataError as error:
-        return source.name, error.what
+        return source.name, reason_of(error)
 
 
 def as_paths(paths: Path | str | Sequence[Path | str]) -> list[Path]:
@@ -64,6 +65,9 @@ def as_paths(paths: Path | str | Sequence[Path | str]) -> list[Path]:
 
 def no_scans(paths: Sequence[Path], skipped: Sequence[tuple[Path, str]]) -> DataError:
     """Return the error for paths without a single scan."""
-    where = ", ".join(path.as_posix() for path in paths)
-    seen = f"; {len(skipped)} files skipped, e.g. {skipped[0][0].name} ({skipped[0][1]})" if skipped else ""
+    from scanlore.scans.failures import counted
+    from scanlore.scans.find import printable
+
+    where = ", ".join(map(printable, paths))
+    seen = f"; {counted(len(skipped), 'file')} skipped, e.g. {skipped[0][0].name} ({skipped[0][1]})" if skipped else ""
     return DataError(f"no scans{seen}", where=where, fix="NIfTI, DICOM, PNG, JPEG and TIFF are read")

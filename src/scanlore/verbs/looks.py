@@ -42,7 +42,7 @@ class Looks:
     """
 
     def __init__(self, settings: PretrainSettings, scans: StoredScans, device: torch.device) -> None:
-        self.preprocessing = preprocessing_of(settings.views.model_dump(mode="json"))
+        self.preprocessing = preprocessing_of(settings.views.model_dump(mode="json"), settings.embedding)
         self.device = device
         chosen = np.linspace(0, len(scans) - 1, min(len(scans), settings.health.scans)).round().astype(int)
         self.views = torch.stack([whole_view(scans, int(index), self.preprocessing) for index in np.unique(chosen)])

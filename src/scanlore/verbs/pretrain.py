@@ -210,7 +210,7 @@ def _export(backbone: ViT, settings: PretrainSettings, scans: StoredScans, out: 
         "num_entries": len(scans),
         "seed": settings.seed,
     }
-    preprocessing = preprocessing_of(settings.views.model_dump(mode="json"))
+    preprocessing = preprocessing_of(settings.views.model_dump(mode="json"), settings.embedding)
     save_model_folder(out / "model", backbone, settings.backbone, preprocessing, provenance)
 
 

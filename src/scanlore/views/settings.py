@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator, mo
 
 from scanlore.config import Settings
 from scanlore.errors import nearest
-from scanlore.scans.intensity import SCALINGS
+from scanlore.registry import SCALINGS
 
 Range = tuple[float, float]
 PositiveRange = tuple[PositiveFloat, PositiveFloat]
