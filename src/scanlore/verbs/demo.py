@@ -136,6 +136,9 @@ def _ndim(corpus: Path) -> int:
 
 
 def _scores(story: Story, source: Path, run: Path) -> list[dict[str, Any]]:
+    import typer
+
+    from scanlore.scans.failures import counted
     from scanlore.verbs.adapt import adapt
 
     models = {"pretrained": str(run), "untrained": f"random:{run}", "raw pixels": "pixels:32"}
@@ -149,6 +152,8 @@ def _scores(story: Story, source: Path, run: Path) -> list[dict[str, Any]]:
                     reference, source, out, protocol, recipe=recipe, device=story.device
                 ),
             )
+            if result.problems:
+                typer.echo(f"{counted(len(result.problems), 'scan')} skipped, listed in {out / 'run.json'}", err=True)
             score = next(row for row in result.rows if row.metric == "macro_auroc" and row.class_name is None)
             rows.append(
                 {
