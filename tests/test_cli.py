@@ -97,6 +97,7 @@ def test_wrong_arguments_get_one_answer_and_code_2(call, tmp_path, monkeypatch, 
         ["corpus", "build", "scans", "--out", "file/c"],
         ["adapt", "pixels:8", "scans", "--protocol", "knn", "--out", "file/a"],
         ["demo", "--out", "file/d"],
+        ["embed", "pixels:8", "scans", "--out", "file/e.parquet"],
     ],
 )
 def test_a_place_below_a_file_is_refused(call, tmp_path, monkeypatch, arguments):

@@ -147,3 +147,15 @@ def test_a_full_disk_is_one_line(tmp_path):
 
     with pytest.raises(DataError, match="the disk is full"):
         fill()
+
+
+def test_a_folder_with_a_config_of_somebody_elses_is_left_alone(tmp_path):
+    (tmp_path / "config.yaml").write_text("mine: 1", encoding="utf-8")
+    with pytest.raises(ConfigError, match="no run folder"):
+        check_run(tmp_path, "pretrain", {"seed": 0})
+
+
+def test_a_run_killed_before_its_settings_were_written_begins_again(tmp_path):
+    Run(tmp_path / "r", "pretrain", {"seed": 0})
+    (tmp_path / "r" / "config.yaml").unlink()
+    assert check_run(tmp_path / "r", "pretrain", {"seed": 1}) == "new"

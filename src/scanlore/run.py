@@ -89,11 +89,13 @@ def check_run(out: Path, command: str, settings: Mapping[str, Any]) -> State:
         ConfigError: `out` holds something else, or the run of other settings (which are listed).
     """
     check_place(out)
-    if not out.exists() or (out.is_dir() and all(path.name.startswith((".", "config.yaml")) for path in out.iterdir())):
-        return "new"  # nothing there, or only what is written before the manifest
+    if not out.exists() or (out.is_dir() and all(path.name.startswith(".") for path in out.iterdir())):
+        return "new"
     record = _read_record(out)
     if record["command"] != command:
         raise ConfigError(f"holds a {record['command']!r} run", where=out, fix="choose another --out")
+    if not (out / "config.yaml").is_file():
+        return "new"  # killed right after the manifest was written
     plain = yaml.safe_load(yaml.safe_dump(_plain(settings)))
     changed = differences(read_yaml(out / "config.yaml"), plain)
     if changed:
@@ -126,11 +128,12 @@ class Run:
         make_folder(out)
         self._manifest = out / "run.json"
         if self.state == "new":
-            write_atomically(out / "config.yaml", yaml.safe_dump(_plain(settings), sort_keys=False))
             self.record: dict[str, Any] = {"command": command, "status": "running", "started": _now()}
         else:
             self.record = json.loads(self._manifest.read_text(encoding="utf-8")) | {"status": "running"}
         self.note(environment=facts)
+        if self.state == "new":  # behind the manifest, which tells the folder is ours
+            write_atomically(out / "config.yaml", yaml.safe_dump(_plain(settings), sort_keys=False))
 
     def note(self, **facts: Any) -> None:
         """Add facts to `run.json`."""

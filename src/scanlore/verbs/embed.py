@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scanlore.errors import ConfigError
+from scanlore.run import check_place
 
 if TYPE_CHECKING:
     import polars as pl
@@ -91,6 +92,7 @@ def embed(
 def _check(out: Path, batch_size: int) -> None:
     if out.suffix != ".parquet":
         raise ConfigError("the table must be called *.parquet", where=out, fix=f"--out {out.stem}.parquet")
+    check_place(out)
     if batch_size < 1:
         raise ConfigError(f"must be 1 or more, got {batch_size}", where="batch_size")
 
