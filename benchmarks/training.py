@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,11 @@ from scanlore.config import apply_overrides, load_recipe, validate  # noqa: E402
 from scanlore.corpus.index import StoredScans  # noqa: E402
 from scanlore.methods.build import build_method  # noqa: E402
 from scanlore.registry import BACKBONES  # noqa: E402
-from scanlore.training.loop import Callbacks, train  # noqa: E402
+from scanlore.training.loop import Callbacks, LoopPlan, train  # noqa: E402
 from scanlore.training.parallel import World  # noqa: E402
 from scanlore.training.settings import PretrainSettings  # noqa: E402
-from scanlore.views.loader import Batch, LoaderPlan, batches  # noqa: E402
-from scanlore.views.multicrop import MultiCropPolicy  # noqa: E402
+from scanlore.views.loader import Batch, LoaderPlan, batches, to_device  # noqa: E402
+from scanlore.views.policy import build_policy  # noqa: E402
 from scans import read, stored, write  # noqa: E402
 
 NUM_SCANS, MATRIX = 8, 4096
@@ -109,8 +110,9 @@ def product_rate() -> float:
 
 def run(settings: PretrainSettings, scans: StoredScans, out: Path) -> tuple[list[dict[str, float]], list[float]]:
     """Train and return the timings of all steps, with their rate, and the rates of the product between them."""
-    policy, patch_size = MultiCropPolicy(settings.views, 0), settings.backbone.patch_size
-    plan = LoaderPlan(scans, policy, patch_size, settings.training.batch_size)
+    plan = LoaderPlan(
+        scans, build_policy(settings.views, 0, settings.backbone.patch_size), settings.training.batch_size
+    )
     method = build_method(build_backbone(settings.backbone, 0), settings.method, 0)
     hidden: list[int] = []
     rows: list[dict[str, float]] = []
@@ -130,7 +132,10 @@ def run(settings: PretrainSettings, scans: StoredScans, out: Path) -> tuple[list
         limits.append(product_rate())
         began[0] = clock()
 
-    train(method, settings, out, World(0, 1, torch.device("cpu")), Callbacks(loader, None, progress))
+    loop = LoopPlan(settings.training, settings.optim, settings.seed, settings.health.every)
+    cpu = torch.device("cpu")
+    prepare = partial(to_device, device=cpu, clip=settings.views.clips)
+    train(method, loop, out, World(0, 1, cpu), Callbacks(loader, prepare, None, progress))
     return rows[1:], limits  # the first step waits for the worker to start
 
 

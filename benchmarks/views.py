@@ -41,7 +41,7 @@ CPU = torch.device("cpu")
 
 def plan_of(folder: Path) -> LoaderPlan:
     """Store the scans of a folder and plan batches of one from them."""
-    return LoaderPlan(stored(folder), MultiCropPolicy(MultiCropSettings(), seed=0), patch_size=16, batch_size=1)
+    return LoaderPlan(stored(folder), MultiCropPolicy(MultiCropSettings(), seed=0, patch_size=16), batch_size=1)
 
 
 def per_scan(rounds: int, *functions: Callable[[int], object]) -> list[float]:

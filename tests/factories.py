@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +137,81 @@ def write_png(
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     return path
+
+
+def label_volume(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Labels of `smooth_volume`: 1 in the ellipsoid, 2 in its bright blob."""
+    volume = smooth_volume(shape, seed)
+    return ((volume > 0).astype(np.uint8) + (volume == 1)).astype(np.uint8)
+
+
+def write_mask(path: Path, shape: tuple[int, ...] = (12, 14, 10), **changes: Any) -> Path:
+    """Write the labels of `smooth_volume` as `write_nifti_file` (three axes) or `write_png` (two) do."""
+    if len(shape) == 2:
+        return write_png(path, **({"pixels": label_volume(shape)} | changes))
+    return write_nifti_file(path, **({"voxels": label_volume(shape), "dtype": "uint8"} | changes))
+
+
+def write_msd_task(
+    root: Path,
+    num_cases: int = 6,
+    shape: tuple[int, int, int] = (12, 14, 10),
+    channels: Sequence[str] = ("MRI",),
+    **facts: Any,
+) -> Path:
+    """Write a task of two classes in the layout of the Medical Segmentation Decathlon.
+
+    Args:
+        root: Its folder; cases are called `case_000`, `case_001` ...
+        num_cases: Training cases.
+        shape: Of every scan.
+        channels: Several lie along the fourth axis of each file.
+        facts: What else `dataset.json` says, or says differently.
+    """
+    names = [f"case_{seed:03d}.nii.gz" for seed in range(num_cases)]
+    count = len(channels) if len(channels) > 1 else None
+    for seed, name in enumerate(names):
+        write_nifti_file(root / "imagesTr" / name, shape, seed=seed, channels=count)
+        write_mask(root / "labelsTr" / name, shape)
+    listing = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names]
+    modality = {str(number): name for number, name in enumerate(channels)}
+    labels = {"0": "background", "1": "body", "2": "blob"}
+    known = {"modality": modality, "labels": labels, "numTraining": num_cases, "training": listing}
+    (root / "dataset.json").write_text(json.dumps(known | facts))
+    return root
+
+
+def write_nnunet_task(
+    root: Path,
+    num_cases: int = 6,
+    num_test: int = 0,
+    shape: tuple[int, ...] = (12, 14, 10),
+    channels: Sequence[str] = ("MRI",),
+    **facts: Any,
+) -> Path:
+    """Write a task of two classes in the layout of nnU-Net v2: NIfTI files, or PNG where `shape` has two axes.
+
+    Args:
+        root: Its folder; cases are called `case_000`, `case_001` ..., those of `imagesTs` the last.
+        num_cases: Training cases.
+        num_test: Cases in `imagesTs` and `labelsTs`.
+        shape: Of every scan.
+        channels: One file each.
+        facts: What else `dataset.json` says, or says differently.
+    """
+    ending = ".png" if len(shape) == 2 else ".nii.gz"
+    write = write_png if len(shape) == 2 else write_nifti_file
+    for seed in range(num_cases + num_test):
+        part = "Tr" if seed < num_cases else "Ts"
+        for number in range(len(channels)):
+            path = root / f"images{part}" / f"case_{seed:03d}_{number:04d}{ending}"
+            write(path, shape, seed=10 * seed + number)  # type: ignore[operator]
+        write_mask(root / f"labels{part}" / f"case_{seed:03d}{ending}", shape)
+    known = {
+        "channel_names": {str(number): name for number, name in enumerate(channels)},
+        "labels": {"background": 0, "body": 1, "blob": 2},
+        "numTraining": num_cases,
+        "file_ending": ending,
+    }
+    (root / "dataset.json").write_text(json.dumps(known | facts))
+    return root

@@ -1,9 +1,12 @@
+from typing import Annotated, Literal
+
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, Tag, ValidationError
 
 from scanlore.config import (
     Settings,
     apply_overrides,
+    by_key,
     differences,
     flatten,
     load_recipe,
@@ -25,6 +28,30 @@ class Outer(Settings):
     optim: Optim = Optim()
     maybe: Optim | None = None
     window: tuple[float, float] | None = None
+
+
+class Deep(Settings):
+    depth: int = 1
+    optim: Optim = Optim()
+
+
+class Circle(Settings):
+    kind: Literal["circle"] = "circle"
+    radius: float = 1.0
+
+
+class Box(Settings):
+    kind: Literal["box"] = "box"
+    width: float = 1.0
+    inner: Deep = Deep()
+
+
+Shape = Annotated[Annotated[Circle, Tag("circle")] | Annotated[Box, Tag("box")], by_key("kind", "circle")]
+
+
+class Drawing(Settings):
+    shape: Shape = Circle()
+    other: Shape | None = None
 
 
 def refused(data, cls=Outer):
@@ -150,3 +177,28 @@ def test_differences():
     old, new = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 4}, "e": 5}
     assert differences(old, new) == ["b.c: 2 -> 4", "b.d: 3 -> None", "e: None -> 5"]
     assert differences(old, old) == []
+
+
+def test_a_union_is_chosen_by_its_key():
+    drawing = validate(Drawing, {"shape": {"kind": "box", "width": 2}, "other": {"radius": 3}}, "here")
+    assert (drawing.shape, drawing.other) == (Box(width=2), Circle(radius=3))
+    assert Drawing(shape=drawing.shape).shape == drawing.shape
+    assert validate(Drawing, drawing.model_dump(), "here") == drawing
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"shape": {"kind": "box", "widht": 2}}, "unknown setting 'shape.widht'; did you mean 'shape.width'?"),
+        ({"other": {"kind": "box", "zzz": 2}}, "unknown setting 'other.zzz'; known here: kind, width, inner"),
+        ({"shape": {"radius": "a"}}, "shape.radius: should be a valid number"),
+        ({"shape": {"kind": "box", "inner": {"optim": {"lrr": 2}}}}, "did you mean 'shape.inner.optim.lr'?"),
+        ({"shape": {"kind": "boxx"}}, "shape.kind: should be one of circle, box; did you mean 'box'?, got 'boxx'"),
+        ({"other": {"kind": 3}}, "other.kind: should be one of circle, box, got"),
+        ({"shape": 3}, "shape is a group of settings"),
+        ({"shape": {"width": 3}}, "unknown setting 'shape.width'; did you mean 'other.width'?"),
+        ({"width": 3}, "unknown setting 'width'; did you mean 'shape.width'?"),
+    ],
+)
+def test_errors_in_a_union_have_the_path_of_the_key(data, says):
+    assert says in refused(data, Drawing)

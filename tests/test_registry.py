@@ -14,10 +14,15 @@ def test_methods_have_a_module(name):
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_backbones_have_whole_heads(name):
+def test_backbones_are_whole(name):
     entry = BACKBONES[name]
-    assert entry.embed_dim % entry.num_heads == 0
-    assert entry.ffn in ("mlp", "swiglu")
+    if entry.family == "vit":
+        assert entry.embed_dim % entry.num_heads == 0
+        assert entry.ffn in ("mlp", "swiglu")
+    else:
+        assert len(entry.features) == len(entry.blocks) == entry.depth
+        assert entry.features[-1] == entry.embed_dim
+        assert entry.input_size % 2 ** (entry.depth - 1) == 0
     assert entry.note
 
 

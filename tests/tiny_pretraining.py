@@ -65,12 +65,26 @@ def tiny_plan(corpus: Path, settings: PretrainSettings, rank: int = 0, world_siz
     """Return the loader plan of a recipe on a corpus."""
     from scanlore.corpus.index import Corpus
     from scanlore.views.loader import LoaderPlan
-    from scanlore.views.multicrop import MultiCropPolicy
+    from scanlore.views.policy import build_policy
 
     size = settings.training.batch_size // (world_size * settings.training.accumulate)
-    policy = MultiCropPolicy(settings.views, settings.seed)
+    policy = build_policy(settings.views, settings.seed, settings.backbone.patch_size)
     scans = Corpus(corpus).select(ndim=3 if settings.views.ndim == 3 else None)
-    return LoaderPlan(scans, policy, settings.backbone.patch_size, size, rank, world_size)
+    return LoaderPlan(scans, policy, size, rank, world_size)
+
+
+def loop_plan(settings: PretrainSettings) -> Any:
+    """Return what the loop needs of the settings."""
+    from scanlore.training.loop import LoopPlan
+
+    return LoopPlan(settings.training, settings.optim, settings.seed, settings.health.every)
+
+
+def on_cpu(batch: Any) -> Any:
+    """Prepare a batch for training on the CPU."""
+    from scanlore.views.loader import to_device
+
+    return to_device(batch, torch.device("cpu"), clip=True)
 
 
 def tiny_train(corpus: Path, settings: PretrainSettings, out: Path, rank: int = 0, world_size: int = 1) -> Any:
@@ -82,6 +96,6 @@ def tiny_train(corpus: Path, settings: PretrainSettings, out: Path, rank: int = 
     out.mkdir(parents=True, exist_ok=True)
     method, plan = tiny_method(settings), tiny_plan(corpus, settings, rank, world_size)
     world = World(rank, world_size, torch.device("cpu"))
-    callbacks = Callbacks(lambda first, stop: batches(plan, first, stop, 0), None, lambda values, timings: None)
-    train(method, settings, out, world, callbacks)
+    loader, silent = (lambda first, stop: batches(plan, first, stop, 0)), (lambda values, timings: None)
+    train(method, loop_plan(settings), out, world, Callbacks(loader, on_cpu, None, silent))
     return method

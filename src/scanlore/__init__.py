@@ -14,20 +14,26 @@ from scanlore.__about__ import __version__
 if TYPE_CHECKING:
     from scanlore.modelfolder.reference import load_model
     from scanlore.verbs.adapt import adapt
+    from scanlore.verbs.compare import compare
     from scanlore.verbs.corpus_build import build_corpus
     from scanlore.verbs.corpus_show import show_corpus
     from scanlore.verbs.demo import demo
     from scanlore.verbs.embed import embed
+    from scanlore.verbs.evaluate import evaluate
     from scanlore.verbs.inspect import inspect
+    from scanlore.verbs.predict import predict
     from scanlore.verbs.pretrain import pretrain
 
 _HOMES = {
     "adapt": "scanlore.verbs.adapt",
     "build_corpus": "scanlore.verbs.corpus_build",
+    "compare": "scanlore.verbs.compare",
     "demo": "scanlore.verbs.demo",
     "embed": "scanlore.verbs.embed",
+    "evaluate": "scanlore.verbs.evaluate",
     "inspect": "scanlore.verbs.inspect",
     "load_model": "scanlore.modelfolder.reference",
+    "predict": "scanlore.verbs.predict",
     "pretrain": "scanlore.verbs.pretrain",
     "show_corpus": "scanlore.verbs.corpus_show",
 }
@@ -36,10 +42,13 @@ __all__ = [
     "__version__",
     "adapt",
     "build_corpus",
+    "compare",
     "demo",
     "embed",
+    "evaluate",
     "inspect",
     "load_model",
+    "predict",
     "pretrain",
     "show_corpus",
 ]

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
-from dataclasses import asdict, is_dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from scanlore.console import by, cell, metric, print_json, print_problems, print_rows, print_settings, print_table
 from scanlore.errors import ScanloreError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from scanlore.verbs.adapt import MetricRow
 
 HELP = """Turn a folder of unlabelled medical scans into a foundation model, adapt it with few labels, and prove whether
 it helped. Not a medical device."""
@@ -39,6 +34,11 @@ def _overrides(example: str) -> Any:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
+Seed = Annotated[int, typer.Option("--seed", min=0)]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model reference, see `scanlore models list`.")]
+TASK = """A folder per class, or a table of image and label; for segmentation a folder of the Medical Segmentation
+Decathlon or nnU-Net, or a table of image and mask."""
+PROTOCOL = "knn or linear-probe for classes; transfer or linear-decoder for segmentation."
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders of scans.", show_default=False)]
 
 
@@ -63,11 +63,11 @@ def inspect(paths: Paths, as_json: AsJson = False) -> None:
 
     result = verb(paths)
     if as_json:
-        _print_json(result)
+        print_json(result)
         return
-    rows = [row | {"shape": _by(row["shape"]), "spacing": _by(row["spacing"])} for row in result.scans]
-    _print_table(rows)
-    _print_problems(result.problems)
+    rows = [row | {"shape": by(row["shape"]), "spacing": by(row["spacing"])} for row in result.scans]
+    print_table(rows)
+    print_problems(result.problems)
     others = f", {counted(len(result.skipped), 'other file')} skipped" if result.skipped else ""
     typer.echo(f"{counted(len(result.scans), 'scan')}, {len(result.problems)} with problems{others}")
 
@@ -84,7 +84,7 @@ def corpus_build(
     from scanlore.verbs.corpus_build import build_corpus as verb
 
     result = verb(paths, out, overrides or [], workers)
-    _print_problems(result.failed)
+    print_problems(result.failed)
     new = counted(result.num_new, "new source") if result.num_new else "nothing new"
     listed = ", ".join(f"{count} {status}" for status, count in result.counts.items())
     gone = f", {result.num_gone} source{'s are' if result.num_gone > 1 else ' is'} gone" if result.num_gone else ""
@@ -99,11 +99,11 @@ def corpus_show(corpus: Annotated[Path, typer.Argument(metavar="CORPUS")], as_js
 
     result = verb(corpus)
     if as_json:
-        _print_json(result)
+        print_json(result)
         return
-    _print_table(result.kinds)
-    _print_table([{"not kept because": reason, "number": count} for reason, count in result.reasons.items()])
-    _print_problems(result.failed)
+    print_table(result.kinds)
+    print_table([{"not kept because": reason, "number": count} for reason, count in result.reasons.items()])
+    print_problems(result.failed)
     listed = ", ".join(f"{count} {status}" for status, count in result.counts.items())
     typer.echo(f"{corpus}: {listed}; store {result.store_bytes / 1e6:.0f} MB")
 
@@ -120,8 +120,7 @@ def pretrain(
     from scanlore.verbs.pretrain import pretrain as verb
 
     result = verb(corpus, recipe, out, overrides or [], device)
-    for warning in result.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+    _print_warnings(result.warnings)
     if result.metrics:
         done = "was finished before" if result.state == "finished" else "finished"
         health = "  ".join(
@@ -135,7 +134,7 @@ def pretrain(
 
 @app.command()
 def embed(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model reference, see `scanlore models list`.")],
+    model: Model,
     paths: Paths,
     out: Out,
     dense: Annotated[bool, typer.Option("--dense", help="Also write patch features of every scan.")] = False,
@@ -146,7 +145,7 @@ def embed(
     from scanlore.verbs.embed import embed as verb
 
     result = verb(model, paths, out, dense=dense, device=device, batch_size=batch_size)
-    _print_problems(result.problems)
+    print_problems(result.problems)
     done = "held these embeddings already" if result.already_done else "written"
     bad = f"{len(result.problems)} skipped" + (" (see the column problem)" if result.problems else "")
     others = f", {len(result.skipped)} other files" if result.skipped else ""
@@ -157,28 +156,93 @@ def embed(
 
 @app.command()
 def adapt(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model reference, see `scanlore models list`.")],
-    task: Annotated[Path, typer.Argument(metavar="TASK", help="A folder per class, or a table of image and label.")],
+    model: Model,
+    task: Annotated[Path, typer.Argument(metavar="TASK", help=TASK)],
     out: Out,
-    protocol: Annotated[str, typer.Option("--protocol", help="knn or linear-probe.")],
+    protocol: Annotated[str, typer.Option("--protocol", help=PROTOCOL)],
     recipe: Annotated[str | None, typer.Option("--recipe", help="Settings of the protocol.")] = None,
     overrides: Annotated[list[str] | None, _overrides("k=5; all: scanlore recipes show NAME")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    labels: Annotated[str, typer.Option("--labels", help="Training scans with masks: all, 10, 0.1 or 10%.")] = "all",
+    seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
     """Fit a model to labels and score it; writes trials, predictions and results."""
     from scanlore.verbs.adapt import adapt as verb
 
-    result = verb(model, task, out, protocol, recipe=recipe, overrides=overrides or [], seed=seed, device=device)
-    _print_problems(list(result.problems.items()))
-    for warning in result.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    _print_table([_metric(row) for row in result.rows])
+    result = verb(model, task, out, protocol, recipe, overrides or [], labels, seed, device)
+    print_problems(list(result.problems.items()))
+    _print_warnings(result.warnings)
+    print_table([metric(row) for row in result.rows])
     counts = f"{result.num_train} train, {result.num_val} val, {result.num_test} test, {len(result.problems)} skipped"
-    chosen = ", ".join(f"{key} {_cell(value)}" for key, value in result.chosen.items())
+    chosen = ", ".join(f"{key} {cell(value)}" for key, value in result.chosen.items())
     typer.echo(f"{counts}; patients {result.patients}; chosen: {chosen}")
     done = "was finished before" if result.already_finished else "finished"
     typer.echo(f"{out}: {done}; tables trials, predictions and results")
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run of `scanlore adapt` on a segmentation task.")],
+    paths: Paths,
+    out: Out,
+    overlap: Annotated[float, typer.Option("--overlap", help="Share of a window its neighbour covers too.")] = 0.5,
+    mirror: Annotated[bool, typer.Option(help="Average over mirror images: 8 passes in 3D, 4 in 2D.")] = True,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows at a time.")] = 1,
+) -> None:
+    """Write a mask for every scan, with the scan's own geometry."""
+    from scanlore.verbs.predict import predict as verb
+
+    result = verb(model, paths, out, overlap, mirror, device, batch_size)
+    print_problems(result.problems)
+    done = "was finished before" if result.already_finished else "finished"
+    kept = f", {result.num_kept} of them from before" if result.num_kept else ""
+    others = f", {len(result.skipped)} other files" if result.skipped else ""
+    typer.echo(f"{out}: {done}; {len(result.masks)} masks{kept}, {len(result.problems)} skipped{others}")
+    typer.echo("labels: " + ", ".join(f"{value} {name}" for value, name in result.labels.items()))
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="A folder of masks.")],
+    task: Annotated[Path, typer.Argument(metavar="TASK", help="The segmentation task with the true masks.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to write; PREDICTIONS/evaluation by default.")
+    ] = None,
+    cases: Annotated[str, typer.Option("--cases", help="test, all or auto.")] = "auto",
+    fold: Annotated[int | None, typer.Option("--fold", min=0, help="Of the task's splits_final.json.")] = None,
+    tolerance: Annotated[float, typer.Option("--tolerance", help="Of the surface distance, mm.")] = 1.0,
+    seed: Seed = 0,
+) -> None:
+    """Score masks: Dice, Jaccard, HD95 and NSD of every case and class."""
+    from scanlore.verbs.evaluate import evaluate as verb
+
+    result = verb(predictions, task, out, cases, fold, tolerance, seed)
+    print_problems(list(result.problems.items()))
+    print_table([metric(row) for row in result.rows])
+    left_out = f", {result.num_left_out} that are no test cases left out" if result.num_left_out else ""
+    typer.echo(f"{result.num_scored} {result.cases} cases scored{left_out}; patients {result.patients}")
+    done = "was finished before" if result.already_done else "finished"
+    typer.echo(f"{result.out}: {done}; tables trials, predictions and results")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="FIRST", help="A folder of adapt, evaluate or predict.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", help="Another one, scored on the same cases.")],
+    metric_name: Annotated[str | None, typer.Option("--metric", help="dice, hd95, macro_auroc ...")] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether one trial is better than another on the same cases."""
+    from scanlore.verbs.compare import compare as verb
+
+    result = verb(first, second, metric_name, seed)
+    if as_json:
+        print_json(result)
+        return
+    _print_warnings(result.warnings)
+    typer.echo(result.verdict)
 
 
 @recipes_app.command("list")
@@ -186,7 +250,7 @@ def recipes_list(as_json: AsJson = False) -> None:
     """List the recipes that ship with Scanlore."""
     from scanlore.verbs.listing import list_recipes
 
-    _print_rows(list_recipes(), as_json)
+    print_rows(list_recipes(), as_json)
 
 
 @recipes_app.command("show")
@@ -194,7 +258,7 @@ def recipes_show(name: Annotated[str, typer.Argument(metavar="RECIPE")], as_json
     """Print a recipe with every default filled in."""
     from scanlore.verbs.listing import show_recipe
 
-    _print_settings(show_recipe(name), as_json)
+    print_settings(show_recipe(name), as_json)
 
 
 @models_app.command("list")
@@ -203,10 +267,10 @@ def models_list(as_json: AsJson = False) -> None:
     from scanlore.verbs.listing import REFERENCES, list_models
 
     if as_json:
-        _print_json({"references": REFERENCES, "networks": list_models()})
+        print_json({"references": REFERENCES, "networks": list_models()})
         return
-    _print_table(REFERENCES)
-    _print_table(list_models())
+    print_table(REFERENCES)
+    print_table(list_models())
 
 
 @models_app.command("show")
@@ -214,7 +278,7 @@ def models_show(name: Annotated[str, typer.Argument(metavar="MODEL")], as_json: 
     """Print what is known of a network or of a model folder."""
     from scanlore.verbs.listing import show_model
 
-    _print_settings(show_model(name), as_json)
+    print_settings(show_model(name), as_json)
 
 
 @app.command()
@@ -227,7 +291,7 @@ def demo(
     from scanlore.verbs.demo import demo as verb
 
     result = verb(out, data, device)
-    _print_table(result.rows)
+    print_table(result.rows)
     typer.echo(result.verdict)
     typer.echo(f"page: {result.page}")
 
@@ -239,70 +303,17 @@ def doctor(as_json: AsJson = False) -> None:
 
     result = verb()
     if as_json:
-        _print_json(result)
+        print_json(result)
         return
-    _print_table([{"package": name, "version": found} for name, found in result.versions.items()])
-    _print_table(result.devices)
+    print_table([{"package": name, "version": found} for name, found in result.versions.items()])
+    print_table(result.devices)
     for line in result.missing:
         typer.echo(f"missing: {line}")
 
 
-def _metric(row: MetricRow) -> dict[str, Any]:
-    name = row.metric if row.class_name is None else f"{row.metric} ({row.class_name})"
-    interval = "-" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
-    value = row.reason if row.value is None else f"{row.value:.3f}"
-    return {"metric": name, "value": value, "95 % interval": interval, "cases": row.n}
-
-
-def _by(values: Sequence[float] | None) -> str:
-    return " x ".join(f"{value:.4g}" for value in values) if values else "-"
-
-
-def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
-    _print_json(rows) if as_json else _print_table(rows)
-
-
-def _print_settings(data: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        _print_json(data)
-        return
-    import yaml
-
-    typer.echo(yaml.safe_dump(data, sort_keys=False).rstrip())
-
-
-def _print_json(value: Any) -> None:
-    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    typer.echo(json.dumps(plain, indent=2, default=str))
-
-
-def _print_table(rows: Sequence[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in rows[0]:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    console = Console()
-    # A pipe has no width; wrapping there would break lines that people grep
-    (console if console.is_terminal else Console(width=200)).print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _print_problems(problems: Sequence[tuple[str, str]], shown: int = 10) -> None:
-    for name, reason in problems[:shown]:
-        typer.echo(f"skipped {name}: {reason}", err=True)
-    if len(problems) > shown:
-        typer.echo(f"... and {len(problems) - shown} more", err=True)
+def _print_warnings(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def main() -> None:

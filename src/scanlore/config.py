@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from scanlore.errors import ConfigError, nearest
@@ -123,27 +123,60 @@ def validate(cls: type[S], data: Mapping[str, Any], where: str) -> S:
         raise ConfigError("; ".join(lines), where=where) from None
 
 
+def by_key(key: str, default: str) -> Discriminator:
+    """Return the discriminator of a union of settings whose members are tagged with the values of one key.
+
+    Args:
+        key: That names the member, such as `name` or `policy`.
+        default: Its value where it is not given.
+    """
+
+    def tag(value: Any) -> Any:
+        return value.get(key, default) if isinstance(value, Mapping) else getattr(value, key, default)
+
+    return Discriminator(tag)
+
+
 def _explain(cls: type[BaseModel], detail: ErrorDetails) -> str:
-    path = [str(part) for part in detail["loc"]]
+    path, holder = _locate(cls, detail["loc"])
     dotted = ".".join(path)
     if detail["type"] == "extra_forbidden":
-        known = _keys_at(cls, path[:-1])
-        prefix = ".".join(path[:-1])
-        deeper = [key for key in _all_keys(cls) if key.split(".")[-1] == path[-1]]
-        hint = nearest(path[-1], known)
-        if hint and prefix:
-            hint = hint.replace("'", f"'{prefix}.", 1)
-        elif deeper:
-            hint = f"; did you mean {deeper[0]!r}?"
-        return f"unknown setting {dotted!r}{hint or '; known here: ' + ', '.join(known)}"
+        return f"unknown setting {dotted!r}{_hint(cls, path, list(holder.model_fields) if holder else [])}"
     if detail["type"] == "missing":
         return f"setting {dotted!r} is missing"
     if detail["type"] in ("model_type", "dict_type"):
         return f"{dotted} is a group of settings and has no value of its own, got {_short(detail['input'])}"
+    if detail["type"] == "union_tag_invalid":
+        return _explain_tag(holder, path, detail["ctx"])
     message = detail["msg"].removeprefix("Value error, ").replace("Input should", "should")
     if isinstance(detail["input"], Mapping):  # a rule about several settings names them itself
         return f"{dotted}: {message}" if dotted else message
     return f"{dotted}: {message}, got {_short(detail['input'])}"
+
+
+def _hint(cls: type[BaseModel], path: Sequence[str], known: list[str]) -> str:
+    """Return the right name for a key that is not known, or all known beside it."""
+    name, prefix = path[-1], ".".join(path[:-1])
+    elsewhere = [key for key in _all_keys(cls) if key.split(".")[-1] == name and key != ".".join(path)]
+    hint = nearest(name, known)
+    if hint and prefix:
+        return hint.replace("'", f"'{prefix}.", 1)
+    if hint:
+        return hint
+    return f"; did you mean {elsewhere[0]!r}?" if elsewhere else f"; known here: {', '.join(known)}"
+
+
+def _explain_tag(holder: type[BaseModel] | None, path: Sequence[str], context: Mapping[str, Any]) -> str:
+    """Describe a union none of whose members has the tag that was given."""
+    members = _models_in(holder.model_fields[path[-1]].annotation) if holder else {}
+    key = [
+        name
+        for label, model in members.items()
+        for name, field in model.model_fields.items()
+        if label in get_args(field.annotation)
+    ][:1]
+    hint = nearest(str(context["tag"]), list(members))
+    return f"{'.'.join([*path, *key])}: should be one of {', '.join(members)}{hint}, got {context['tag']!r}"
 
 
 def _short(value: object) -> str:
@@ -154,27 +187,37 @@ def _short(value: object) -> str:
 def _all_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in cls.model_fields.items():
-        inner = _model_in(field.annotation)
-        keys += _all_keys(inner, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+        inner = [key for model in _models_in(field.annotation).values() for key in _all_keys(model, f"{prefix}{name}.")]
+        keys += inner or [f"{prefix}{name}"]
     return keys
 
 
-def _keys_at(cls: type[BaseModel], path: Sequence[str]) -> list[str]:
-    for name in path:
-        field = cls.model_fields.get(name)
-        inner = _model_in(field.annotation) if field else None
-        if inner is None:
-            return []
-        cls = inner
-    return list(cls.model_fields)
+def _locate(cls: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], type[BaseModel] | None]:
+    """Return the keys that lead to a place, without the labels of unions, and the class that knows its last key."""
+    path: list[str] = []
+    inside: dict[str, type[BaseModel]] = {"": cls}
+    holder: type[BaseModel] | None = None
+    for part in loc:
+        if len(inside) > 1 and part in inside:
+            inside = {"": inside[str(part)]}
+            continue
+        holder = next(iter(inside.values())) if len(inside) == 1 else None
+        path.append(str(part))
+        field = holder.model_fields.get(str(part)) if holder else None
+        inside = _models_in(field.annotation) if field else {}
+    return path, holder
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def _models_in(annotation: Any, label: str | None = None) -> dict[str, type[BaseModel]]:
+    """Return the settings classes a field may hold, by the label that pydantic gives each of a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+        return {label or annotation.__name__: annotation}
+    if get_origin(annotation) is Annotated:
+        inner, *notes = get_args(annotation)
+        return _models_in(inner, next((note.tag for note in notes if isinstance(note, Tag)), None))
     if get_origin(annotation) in (Union, UnionType):
-        return next((model for arg in get_args(annotation) if (model := _model_in(arg))), None)
-    return None
+        return {key: model for arg in get_args(annotation) for key, model in _models_in(arg).items()}
+    return {}
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

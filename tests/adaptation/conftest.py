@@ -11,6 +11,7 @@ def make_features():
     def make(cls, patch_mean=None):
         cls = np.asarray(cls, np.float32)
         mean = np.zeros_like(cls[:, -1]) if patch_mean is None else np.asarray(patch_mean, np.float32)
-        return FeatureTable(tuple(f"{row}" for row in range(len(cls))), cls, mean, cls[:, -1], (1,) * len(cls))
+        names = tuple(f"{row}" for row in range(len(cls)))
+        return FeatureTable(names, tuple(cls.swapaxes(0, 1)), mean, cls[:, -1], (1,) * len(cls))
 
     return make

@@ -35,7 +35,7 @@ def test_cosine_ignores_length(make_features):
 
 def test_embeddings_that_hardly_differ_are_told_apart(make_features):
     constant = np.full(8, 100.0)
-    train, test = (make_features(constant + 1e-2 * clouds(make_features, seed).cls) for seed in (0, 1))
+    train, test = (make_features(constant + 1e-2 * clouds(make_features, seed).embedding[:, None]) for seed in (0, 1))
     assert (fit_knn(KnnSettings(), train, LABELS).predict(test).argmax(1) == LABELS).mean() > 0.99
 
 

@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 from scanlore.adaptation.linear_probe import fit_linear_probe, probe_input, train_bank
 from scanlore.adaptation.settings import LinearProbeSettings
 from scanlore.errors import ConfigError, DataError
+from scanlore.inference.extract import FeatureTable
 
 LABELS = np.arange(120) % 2
 FAST = LinearProbeSettings(learning_rates=(0.01, 0.1, 1.0), last_layers=(1, 2), steps=100)
@@ -82,6 +83,12 @@ def test_the_input_is_concatenated_with_a_one(make_features):
     table = make_features([[[1, 2], [3, 4]]], [[5, 6]])
     assert probe_input(table, 1, avg_pool=False).tolist() == [[3, 4, 1]]
     assert probe_input(table, 2, avg_pool=True).tolist() == [[1, 2, 3, 4, 5, 6, 1]]
+
+
+def test_layers_of_other_widths_are_concatenated():
+    layers = (np.ones((3, 1)), np.full((3, 2), 2.0), np.full((3, 4), 3.0))
+    table = FeatureTable(("a", "b", "c"), layers, np.zeros((3, 4)), layers[-1], (1, 1, 1))
+    assert probe_input(table, 2, avg_pool=False).tolist() == [[2, 2, 3, 3, 3, 3, 1]] * 3
 
 
 def test_a_bank_equals_torch_sgd_for_every_learning_rate():

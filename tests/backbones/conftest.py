@@ -5,28 +5,53 @@ import pytest
 import torch
 
 from scanlore.backbones.build import build_backbone
-from scanlore.backbones.settings import ViTSettings
+from scanlore.backbones.settings import backbone_settings
 from scanlore.registry import BACKBONES
+
+VIT = {"patch_size": 4, "image_size": 8, "layer_scale": 0.5}
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """Build any registered backbone at width 24 and depth 3, for views of 8 voxels and patches of 4."""
+    """Build any registered backbone small: ViTs of width 24 and depth 3, patches of 4; CNNs of three stages."""
 
     def make(name="vit-tiny", ndim=3, seed=0, **settings):
         entry = BACKBONES[name]
-        monkeypatch.setitem(BACKBONES, name, replace(entry, embed_dim=24, depth=3, num_heads=3))
-        values = {"name": name, "ndim": ndim, "patch_size": 4, "image_size": 8, "layer_scale": 0.5} | settings
-        return build_backbone(ViTSettings.model_validate(values), seed).eval()
+        if entry.family == "vit":
+            values, tiny = VIT, replace(entry, embed_dim=24, depth=3, num_heads=3)
+        else:
+            values, tiny = {}, replace(entry, embed_dim=12, depth=3, features=(4, 8, 12), blocks=(1, 1, 2))
+        monkeypatch.setitem(BACKBONES, name, tiny)
+        return build_backbone(backbone_settings({"name": name, "ndim": ndim} | values | settings, name), seed).eval()
 
     return make
 
 
-@pytest.fixture(params=list(product(BACKBONES, (2, 3))), ids=lambda param: f"{param[0]}-{param[1]}d")
+def everyone(family=""):
+    """Return every registered backbone of a family in 2D and 3D, as parameters."""
+    names = [name for name, entry in BACKBONES.items() if entry.family.startswith(family)]
+    return [pytest.param((name, ndim), id=f"{name}-{ndim}d") for name, ndim in product(names, (2, 3))]
+
+
+@pytest.fixture(params=everyone())
 def network(request, small):
-    """Every registered backbone in 2D and 3D, with registers."""
+    """Every registered backbone in 2D and 3D."""
+    name, ndim = request.param
+    return small(name, ndim)
+
+
+@pytest.fixture(params=everyone("vit"))
+def vit(request, small):
+    """Every registered ViT in 2D and 3D, with registers."""
     name, ndim = request.param
     return small(name, ndim, num_registers=2)
+
+
+@pytest.fixture(params=everyone("resenc"))
+def cnn(request, small):
+    """Every registered CNN in 2D and 3D."""
+    name, ndim = request.param
+    return small(name, ndim)
 
 
 @pytest.fixture

@@ -54,3 +54,21 @@ def test_hot_voxel_does_not_eat_the_range():
     assert slope < 3 / 65535
     assert 1 < values[0, 0, 0] == values.max() < 2
     np.testing.assert_allclose(values[1:], voxels[1:], atol=slope * 0.501)
+
+
+def test_a_small_object_in_an_empty_field_of_view_stays():
+    voxels = np.zeros((60, 60, 60), np.float32)
+    voxels[30, 30, 30] = 0.5
+    values, slope, intercept = quantise(voxels, intensity_stats(voxels))
+    assert (values * slope + intercept)[30, 30, 30] == pytest.approx(0.5)
+    assert (values * slope + intercept)[0, 0, 0] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_constant_is_kept():
+    values, slope, intercept = quantise(np.full((3, 4, 5), 0.1), intensity_stats(np.full((3, 4, 5), 0.1)))
+    np.testing.assert_allclose(values * slope + intercept, 0.1)
+
+
+def test_int16_is_not_copied():
+    voxels = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    assert np.shares_memory(quantise(voxels, intensity_stats(voxels))[0], voxels)

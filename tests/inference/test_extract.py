@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from factories import write_nifti_file, write_png
 from scanlore.errors import DataError
-from scanlore.inference.bad_scans import BadScans
 from scanlore.inference.extract import extract
+from scanlore.scans.bad_scans import BadScans
 from scanlore.scans.read import read_scan
 
 
@@ -22,7 +24,8 @@ def test_rows_are_the_scans_in_order(model, paths, batch_size):
     table = extract(model, paths, num_layers=2, batch_size=batch_size)
     means = np.array([mean_of(path) for path in paths])
     assert table.names == tuple(path.as_posix() for path in paths)
-    np.testing.assert_allclose(table.cls[:, :, 0], np.stack([means + 1, means + 2], 1), rtol=1e-5)
+    for depth, layer in enumerate(table.cls):
+        np.testing.assert_allclose(layer[:, 0], means + 1 + depth, rtol=1e-5)
     np.testing.assert_allclose(table.patch_mean[:, 0], means, rtol=1e-5)
     assert table.problems == ()
 
@@ -35,14 +38,28 @@ def test_channels_are_averaged(model, tmp_path):
 
 
 def test_more_layers_than_there_are(model, paths):
-    assert extract(model, paths[:1], num_layers=9).cls.shape == (1, 3, 2)
+    assert [layer.shape for layer in extract(model, paths[:1], num_layers=9).cls] == [(1, 2)] * 3
 
 
 def test_the_embedding_follows_preprocessing(model, paths):
     table = extract(model, paths)
-    assert (table.embedding == table.cls[:, -1]).all()
+    assert (table.embedding == table.cls[-1]).all()
     model.preprocessing.embedding = "cls+mean"
-    assert (extract(model, paths).embedding == np.concatenate([table.cls[:, -1], table.patch_mean], 1)).all()
+    assert (extract(model, paths).embedding == np.concatenate([table.cls[-1], table.patch_mean], 1)).all()
+
+
+def test_layers_may_differ_in_width(model, paths, monkeypatch):
+    forward = model.forward_features
+
+    def pyramid(x, layers=1):
+        features = forward(x, layers)
+        return replace(features, embeddings=[layer[:, : depth + 1] for depth, layer in enumerate(features.embeddings)])
+
+    monkeypatch.setattr(model, "forward_features", pyramid)
+    table = extract(model, paths, num_layers=2, batch_size=2, visit=lambda scan: None)
+    assert [layer.shape for layer in table.cls] == [(5, 1), (5, 2)]
+    assert [layer.shape for layer in table.take([2, 0]).cls] == [(2, 1), (2, 2)]
+    np.testing.assert_allclose(table.cls[0][:, 0], [mean_of(path) + 1 for path in paths], rtol=1e-5)
 
 
 def test_one_broken_scan_is_skipped_and_listed(model, paths):

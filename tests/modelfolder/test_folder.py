@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from scanlore.backbones.build import build_backbone
+from scanlore.backbones.settings import ResEncSettings
 from scanlore.errors import ModelError
-from scanlore.modelfolder.folder import fill, load_model_folder, save_model_folder
+from scanlore.modelfolder.folder import fill, load_model_folder, read_tensors, save_model_folder, write_tensors
 from scanlore.modelfolder.preprocessing import Preprocessing
 
 VIEWS = torch.randn(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -92,3 +93,65 @@ def test_nothing_is_copied_from_weights_that_do_not_fit(architecture):
     with pytest.raises(ModelError):
         fill(backbone, other, "here")
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
+
+
+@pytest.fixture
+def cnn():
+    return build_backbone(ResEncSettings(name="resenc-tiny"), 5)
+
+
+def test_twins_are_written_once_and_stay_tied(cnn_folder, cnn):
+    assert len(load_file(cnn_folder / "model.safetensors")) == len(list(cnn.parameters()))
+    loaded = load_model_folder(cnn_folder)[0]
+    assert loaded.settings == cnn.settings
+    assert torch.equal(loaded(VIEWS), cnn(VIEWS))
+    assert len(list(loaded.parameters())) == len(list(cnn.parameters()))
+    with torch.no_grad():
+        loaded.encoder.stem.convs[0].conv.weight.add_(1)
+    assert not torch.equal(loaded(VIEWS), cnn(VIEWS))
+    assert torch.equal(
+        loaded.decoder.encoder.stem.convs[0].all_modules[0].weight, loaded.encoder.stem.convs[0].conv.weight
+    )
+
+
+@pytest.mark.parametrize("spelling", ["", "all_modules"])
+def test_any_spelling_of_twins_loads(cnn, spelling):
+    full = cnn.state_dict()
+    if spelling:
+        twins = {name for name in full if ".conv." in name or ".norm." in name or name.startswith("decoder.encoder.")}
+        full = {name: tensor for name, tensor in full.items() if name not in twins}
+    network = build_backbone(cnn.settings, 6)
+    fill(network, full, "here")
+    assert torch.equal(network(VIEWS), cnn(VIEWS))
+
+
+def test_of_untied_twins_the_one_that_computes_counts(cnn):
+    other = build_backbone(cnn.settings, 7).state_dict()
+    untied = {name: tensor if "all_modules" in name else other[name] for name, tensor in cnn.state_dict().items()}
+    network = build_backbone(cnn.settings, 6)
+    fill(network, untied, "here")
+    assert torch.equal(network.encoder.stem(VIEWS), cnn.encoder.stem(VIEWS))
+    assert torch.equal(network.encoder(VIEWS)[-1], cnn.encoder(VIEWS)[-1])
+
+
+def test_a_missing_twin_counts_once(cnn):
+    full = cnn.state_dict()
+    weights = {name: tensor for name, tensor in full.items() if "encoder.stem" not in name}
+    with pytest.raises(ModelError, match=r"4 missing \(encoder\.stem\.convs\.0\.conv\.bias \.\.\.\)$"):
+        fill(cnn, weights, "here")
+
+
+def test_tensors_survive_their_file(tmp_path, cnn):
+    write_tensors(tmp_path / "a.safetensors", cnn)
+    found = read_tensors(tmp_path / "a.safetensors")
+    assert all(torch.equal(tensor, cnn.state_dict()[name]) for name, tensor in found.items())
+
+
+def test_a_segmenter_is_no_backbone(folder):
+    change(folder, kind="segmenter")
+    refused(folder, "is a segmenter: it gives labels")
+
+
+def test_unknown_family(folder, architecture):
+    change(folder, architecture=architecture.model_dump() | {"name": "swin-tiny"})
+    refused(folder, "no backbone of this name")

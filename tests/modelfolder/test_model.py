@@ -5,7 +5,7 @@ import torch
 from factories import smooth_volume, write_nifti_file, write_png
 from scanlore.backbones.build import build_backbone
 from scanlore.backbones.pixels import Pixels
-from scanlore.backbones.settings import ViTSettings
+from scanlore.backbones.settings import ResEncSettings, ViTSettings
 from scanlore.errors import DataError, ModelError
 from scanlore.modelfolder.model import Model, choose_embedding
 from scanlore.modelfolder.preprocessing import Preprocessing
@@ -55,6 +55,59 @@ def test_crop_is_the_foreground(tmp_path):
     scan = read_scan(write_nifti_file(tmp_path / "a.nii", voxels=voxels))
     view = pixels(scaling="window", window=(0, 1000)).views(scan)[0, 0]
     np.testing.assert_allclose(view, voxels[3:11, 10:18, 6:14] / 500 - 1, atol=1e-5)
+
+
+CROP = {"resize": "centre-crop", "scaling": "window", "window": (0, 1000), "outside": -5.0, "crop": "none"}
+
+
+def noise_file(path, shape, spacing=(1, 1, 1)):
+    voxels = np.random.default_rng(0).integers(100, 900, shape)
+    return voxels / 500 - 1, read_scan(write_nifti_file(path, voxels=voxels, spacing=spacing))
+
+
+def test_a_view_in_the_scans_own_voxels_is_its_middle(tmp_path):
+    expected, scan = noise_file(tmp_path / "a.nii", (12, 14, 10), spacing=(1, 2, 3))
+    view = pixels(**CROP).views(scan)[0, 0]
+    np.testing.assert_allclose(view, expected[2:10, 3:11, 1:9], atol=1e-5)
+
+
+def test_a_view_larger_than_the_scan_lies_around_it(tmp_path):
+    expected, scan = noise_file(tmp_path / "a.nii", (4, 8, 6))
+    view = pixels(**CROP).views(scan)[0, 0]
+    np.testing.assert_allclose(view[2:6, :, 1:7], expected, atol=1e-5)
+    assert (view[:2] == -5).all()
+    assert (view[:, :, 7:] == -5).all()
+
+
+def test_a_view_has_its_own_spacing(tmp_path):
+    expected, scan = noise_file(tmp_path / "a.nii", (10, 12, 16), spacing=(2, 2, 1))
+    model = pixels(spacing=1.0, **CROP)
+    (affine,) = model.view_affines(scan)
+    np.testing.assert_allclose(affine[:, :3], np.diag([0.5, 0.5, 1]))
+    np.testing.assert_allclose(affine @ [3.5, 3.5, 3.5, 1], [4.5, 5.5, 7.5])
+    between = expected[4:6, 5:7, 7:9] @ [0.5, 0.5]
+    centre = model.views(scan)[0, 0, 3:5, 3:5, 3:5].mean()
+    assert centre == pytest.approx(between.mean(), abs=1e-4)
+
+
+def test_edges_of_a_view_may_differ(tmp_path):
+    expected, scan = noise_file(tmp_path / "a.nii", (12, 14, 10))
+    view = pixels(input_shape=(4, 8, 6), **CROP).views(scan)[0, 0]
+    np.testing.assert_allclose(view, expected[4:8, 3:11, 2:8], atol=1e-5)
+
+
+def test_slices_in_their_own_spacing(tmp_path):
+    _, scan = noise_file(tmp_path / "a.nii", (12, 14, 3), spacing=(2, 1, 5))
+    affines = pixels(ndim=2, spacing=1.0, **CROP).view_affines(scan)
+    assert len(affines) == 3
+    np.testing.assert_allclose(affines[1][:, :2], [[0.5, 0], [0, 1], [0, 0]])
+    np.testing.assert_allclose(affines[1] @ [3.5, 3.5, 1], [5.5, 6.5, 1])
+
+
+def test_an_image_without_spacing_is_taken_as_it_is(tmp_path):
+    scan = read_scan(write_png(tmp_path / "a.png", (20, 24)))
+    (affine,) = pixels(ndim=2, spacing=1.0, **CROP).view_affines(scan)
+    np.testing.assert_allclose(affine, [[1, 0, 6], [0, 1, 8]])
 
 
 def test_a_view_per_channel(tmp_path):
@@ -121,6 +174,14 @@ def test_embedding_choices(scan, embedding, width):
     assert expected.shape == (1, width)
     torch.testing.assert_close(choose_embedding(features, embedding), expected)
     np.testing.assert_allclose(model.embed(scan), expected.detach(), atol=1e-6)
+
+
+def test_a_cnn_embeds_by_its_deepest_map(scan):
+    backbone = build_backbone(ResEncSettings(name="resenc-tiny"), 0)
+    model = Model("cnn", backbone, Preprocessing(ndim=3, input_size=16, resize="centre-crop", outside=0.0))
+    expected = backbone.maps(model.views(scan))[-1].flatten(2).mean(-1)
+    np.testing.assert_allclose(model.embed(scan), expected.detach(), atol=1e-6)
+    assert [part.shape[1] for part in model.forward_features(model.views(scan), 2).embeddings] == [8, 12]
 
 
 def test_embed_takes_paths_scans_and_sequences_of_them(tmp_path, scan):

@@ -5,8 +5,10 @@ import torch
 import yaml
 
 from scanlore.backbones.build import build_backbone
+from scanlore.backbones.settings import ResEncSettings
 from scanlore.errors import ModelError
 from scanlore.modelfolder.reference import load_model, preprocessing_of
+from scanlore.views.settings import AffineSettings
 
 VIEWS = torch.randn(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -46,6 +48,32 @@ def test_random_network(ndim, size):
     assert model(torch.zeros(1, 1, *(size,) * ndim)).shape == (1, 24)
     assert torch.equal(model.backbone.pos_embed, again.backbone.pos_embed)
     assert model.facts["provenance"]["untrained"]
+
+
+@pytest.mark.parametrize(("ndim", "size", "spacing"), [(2, 224, None), (3, 16, 1.0)])
+def test_random_cnn(ndim, size, spacing):
+    model = load_model("random:resenc-tiny", ndim=ndim)
+    seen = model.preprocessing
+    assert (seen.ndim, seen.input_size, seen.scaling, seen.resize) == (ndim, size, "zscore", "centre-crop")
+    assert (seen.spacing, seen.outside) == (spacing, 0.0)
+    assert model(torch.randn(1, 1, *(size,) * ndim)).shape == (1, 12)
+    assert model.facts["architecture"]["name"] == "resenc-tiny"
+
+
+def test_random_like_a_cnn(cnn_folder):
+    model, trained = load_model(f"random:{cnn_folder}"), load_model(cnn_folder)
+    assert model.preprocessing == trained.preprocessing
+    assert model.backbone.settings == trained.backbone.settings
+    assert not torch.equal(model.backbone(VIEWS), trained.backbone(VIEWS))
+
+
+def test_a_method_without_a_teacher_at_step(run):
+    cnn = build_backbone(ResEncSettings(name="resenc-tiny"), 7)
+    config = yaml.safe_load((run / "config.yaml").read_text()) | {"backbone": cnn.settings.model_dump(mode="json")}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    state = {f"backbone.{name}": tensor for name, tensor in cnn.state_dict().items()} | {"densify.0.token": VIEWS}
+    torch.save({"method": state, "step": 2}, run / "checkpoints" / "step_00000002" / "state.pt")
+    assert torch.equal(load_model(f"{run}@2").backbone(VIEWS), cnn(VIEWS))
 
 
 def test_random_network_is_for_volumes_where_nothing_is_said():
@@ -145,6 +173,19 @@ def test_preprocessing_of_views():
     views = {"ndim": 2, "scaling": "zscore", "window": None, "global_crops": {"size": 48}}
     preprocessing = preprocessing_of(views, "mean")
     assert (preprocessing.ndim, preprocessing.input_size, preprocessing.scaling) == (2, 48, "zscore")
+
+
+@pytest.mark.parametrize(("size", "shape"), [(8, (8, 8, 8)), ([8, 16, 12], (8, 16, 12)), ([8, 8, 8], (8, 8, 8))])
+def test_preprocessing_of_affine_views(size, shape):
+    views = {"policy": "affine", "ndim": 3, "scaling": "zscore", "window": None}
+    preprocessing = preprocessing_of(views | {"size": size, "spacing": 1.5, "outside": 0.0}, "mean")
+    assert (preprocessing.shape, preprocessing.input_size) == (shape, max(shape))
+    assert (preprocessing.spacing, preprocessing.outside, preprocessing.resize) == (1.5, 0.0, "centre-crop")
+
+
+def test_preprocessing_of_default_affine_views():
+    preprocessing = preprocessing_of(AffineSettings().model_dump(mode="json"), "cls")
+    assert (preprocessing.shape, preprocessing.spacing, preprocessing.scaling) == ((160,) * 3, 1.0, "zscore")
 
 
 def test_a_name_of_a_network_alone_gets_its_prefix():

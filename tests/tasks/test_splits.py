@@ -5,6 +5,7 @@ import pytest
 
 from scanlore.errors import DataError
 from scanlore.tasks.classification import Case, ClassificationTask
+from scanlore.tasks.segmentation import SegmentationCase, SegmentationTask
 from scanlore.tasks.splits import complete_splits
 
 
@@ -74,3 +75,45 @@ def test_too_few_cases():
         complete_splits(make_task([(0, None, None), (1, None, None)]), 0, needs_val=False)
     with pytest.raises(DataError, match=r"no validation case of class 'a', 'b'.*knn"):
         complete_splits(make_task([(0, None, None), (1, None, None)] * 2), 0, needs_val=True)
+
+
+def make_segmentation_task(num_cases, patients=False, unlabelled=0, split=None):
+    cases = tuple(
+        SegmentationCase(
+            f"{index:03d}",
+            (Path(f"{index:03d}.png"),),
+            None if index < unlabelled else Path("m.png"),
+            f"p{index // 3}" if patients else None,
+            split,
+        )
+        for index in range(num_cases)
+    )
+    return SegmentationTask("t", cases, {0: "background", 1: "a"}, ("MRI",))
+
+
+def test_segmentation_splits_are_fifths():
+    splits = complete_splits(make_segmentation_task(160), 0, needs_val=True)
+    assert [len(splits.indices(split)) for split in ("train", "val", "test")] == [102, 26, 32]
+    assert splits.patients == "unknown"
+    assert splits != complete_splits(make_segmentation_task(160), 1, needs_val=True)
+
+
+def test_segmentation_splits_are_by_patient():
+    task = make_segmentation_task(60, patients=True)
+    splits = complete_splits(task, 0, needs_val=True)
+    sides = {(case.patient, split) for case, split in zip(task.cases, splits.of_case, strict=True)}
+    assert max(Counter(patient for patient, _ in sides).values()) == 1
+    assert splits.patients == "known"
+
+
+def test_cases_without_mask_stay_outside():
+    splits = complete_splits(make_segmentation_task(10, unlabelled=3), 0, needs_val=False)
+    assert splits.of_case[:3] == (None, None, None)
+    assert len(splits.indices("test")) == 1
+
+
+def test_too_few_scans():
+    with pytest.raises(DataError, match="none is left to test on"):
+        complete_splits(make_segmentation_task(1), 0, needs_val=False)
+    with pytest.raises(DataError, match="none is left to choose by"):
+        complete_splits(make_segmentation_task(2), 0, needs_val=True)

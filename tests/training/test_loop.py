@@ -13,7 +13,7 @@ from scanlore.training.loop import Callbacks, train
 from scanlore.training.metrics import read_rows
 from scanlore.training.parallel import World
 from scanlore.views.loader import batches, make_batch, to_device
-from tiny_pretraining import tiny_method, tiny_plan, tiny_settings, tiny_train
+from tiny_pretraining import loop_plan, on_cpu, tiny_method, tiny_plan, tiny_settings, tiny_train
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -38,7 +38,7 @@ def train_on(plan, settings, out, spoil=lambda batch: None, look=None):
 
     method = tiny_method(settings)
     before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
-    train(method, settings, out, ALONE, Callbacks(spoiled, look, lambda values, timings: None))
+    train(method, loop_plan(settings), out, ALONE, Callbacks(spoiled, on_cpu, look, lambda values, timings: None))
     return before, method.state_dict()
 
 
@@ -59,8 +59,8 @@ def test_one_batch_is_learnt(tiny_corpus, tmp_path):
     )
     one = make_batch(tiny_plan(tiny_corpus, settings), 0)
     method = tiny_method(settings)
-    callbacks = Callbacks(lambda first, stop: (deepcopy(one) for _ in range(first, stop)), None, lambda *_: None)
-    train(method, settings, tmp_path, ALONE, callbacks)
+    repeated = lambda first, stop: (deepcopy(one) for _ in range(first, stop))  # noqa: E731
+    train(method, loop_plan(settings), tmp_path, ALONE, Callbacks(repeated, on_cpu, None, lambda *_: None))
     found = [row["image_global"] for row in read_rows(tmp_path / "metrics.jsonl")]
     assert found[-1] < 0.6 * found[0]
     assert found[-1] < 0.9 * math.log(16)  # where a collapsed network would be
@@ -114,8 +114,9 @@ def test_gradients_that_are_not_finite_change_nothing_and_end_the_run(tiny_corpu
             batch.groups["global"].pixels[:] = math.nan
             yield batch
 
+    callbacks = Callbacks(spoiled, on_cpu, None, lambda values, timings: None)
     with pytest.raises(ScanloreError) as caught:
-        train(method, settings, tmp_path, ALONE, Callbacks(spoiled, None, lambda values, timings: None))
+        train(method, loop_plan(settings), tmp_path, ALONE, callbacks)
     assert str(caught.value).startswith("step 3: gradients were not finite for 3 steps in a row (lower optim.lr")
     assert "\n" not in str(caught.value)
     assert same(before, method.state_dict())

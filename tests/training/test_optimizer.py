@@ -3,10 +3,10 @@ import torch
 from torch import nn
 
 from scanlore.methods.contract import ParamRule, Progress
+from scanlore.training.optim_settings import AdamWSettings
 from scanlore.training.optimizer import build_optimizer, clip_parts, set_schedules
-from scanlore.training.settings import OptimSettings
 
-SETTINGS = OptimSettings(lr=1.0, lr_rule="none", min_lr=0.0, warmup=0.1, weight_decay=(0.04, 0.4), layer_decay=0.5)
+SETTINGS = AdamWSettings(lr=1.0, lr_rule="none", min_lr=0.0, warmup=0.1, weight_decay=(0.04, 0.4), layer_decay=0.5)
 RULES = [
     ParamRule("low.weight", "backbone", layers_above=2, is_patch_embed=True),
     ParamRule("low.bias", "backbone", layers_above=2, decay=False),

@@ -36,11 +36,13 @@ def test_the_files_of_a_run(finished):
         "run.json",
         "run.log",
         "data.json",
+        "scans.txt",
         "metrics.jsonl",
         "timings.jsonl",
         "checkpoints/step_00000004/state.pt",
         "checkpoints/step_00000006/state.pt",
         "model/model.safetensors",
+        "model/scans.txt",
         "model/model.json",
         "model/README.md",
     }
@@ -187,7 +189,7 @@ def test_labelled_scans_give_knn_accuracy(tiny_corpus, tiny_recipe, tmp_path):
 
 
 def test_collapse_is_noted_with_its_remedy(tiny_corpus, tiny_recipe, tmp_path, monkeypatch):
-    def constant(pyramid, view, scaling, rule):
+    def constant(pyramid, view, scaling, rule, outside=None):
         return torch.zeros(view.size)
 
     monkeypatch.setattr("scanlore.views.loader.sample", constant)

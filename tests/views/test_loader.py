@@ -12,8 +12,9 @@ import torch
 from scanlore.errors import DataError
 from scanlore.views.loader import LoaderPlan, batches, make_batch, scan_places, to_device
 from scanlore.views.multicrop import MultiCropPolicy
+from scanlore.views.policy import build_policy
 from scanlore.views.sampler import sample
-from scanlore.views.settings import MultiCropSettings
+from scanlore.views.settings import AffineSettings, MultiCropSettings
 
 SETTINGS = {
     "global_crops": {"number": 2, "size": 8, "area": (0.48, 1.0), "length": (0.5, 1.0)},
@@ -29,8 +30,8 @@ def _fresh_forkserver():
 
 @pytest.fixture(scope="module")
 def plan(stored):
-    policy = MultiCropPolicy(MultiCropSettings.model_validate(SETTINGS), seed=1)
-    return LoaderPlan(stored.select(ndim=3), policy, patch_size=2, batch_size=2)
+    policy = MultiCropPolicy(MultiCropSettings.model_validate(SETTINGS), seed=1, patch_size=2)
+    return LoaderPlan(stored.select(ndim=3), policy, batch_size=2)
 
 
 def assert_equal(one, other):
@@ -115,8 +116,8 @@ def test_views_do_not_depend_on_the_number_of_ranks(plan):
 
 
 def test_slices_and_images_in_one_batch(stored):
-    policy = MultiCropPolicy(MultiCropSettings.model_validate(SETTINGS | {"ndim": 2}), seed=1)
-    batch = make_batch(LoaderPlan(stored.select(), policy, patch_size=2, batch_size=7), 0)
+    policy = MultiCropPolicy(MultiCropSettings.model_validate(SETTINGS | {"ndim": 2}), seed=1, patch_size=2)
+    batch = make_batch(LoaderPlan(stored.select(), policy, batch_size=7), 0)
     affines = batch.groups["global"].affines
     assert batch.groups["global"].pixels.shape == (14, 1, 8, 8)
     assert affines.shape == (14, 3, 3)
@@ -166,3 +167,39 @@ def test_what_a_worker_imports(plan, tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code, str(tmp_path / "plan")], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def affine_plan(stored):
+    settings = AffineSettings.model_validate({"size": 16, "masks": {"block": 8}, "rotation_probability": 0.5})
+    return LoaderPlan(stored.select(ndim=3), build_policy(settings, 1, 8), batch_size=5)
+
+
+def test_affine_views_with_their_masks(affine_plan):
+    batch = to_device(make_batch(affine_plan, 0), torch.device("cpu"), clip=False)
+    group = batch.groups["views"]
+    assert (group.pixels.shape, group.pixels.dtype) == ((5, 1, 16, 16, 16), torch.float32)
+    assert (group.affines.shape, group.draws.shape, batch.masks.shape) == ((5, 3, 4), (5, 0), (5, 8))
+    # Every scan has an axis shorter than the patch; z-scores of noise are hardly ever exactly 0
+    assert torch.all((group.pixels == 0).flatten(1).float().mean(1) > 0.1)
+    assert group.pixels.isfinite().all()
+
+
+def test_same_affine_batches_for_any_number_of_workers(affine_plan):
+    streams = [list(batches(affine_plan, 0, 3, workers)) for workers in (0, 2)]
+    for one, other in zip(*streams, strict=True):
+        assert_equal(one, other)
+    assert not torch.equal(streams[0][0].masks, streams[0][1].masks)
+
+
+def test_without_masks_there_are_none(affine_plan):
+    settings = AffineSettings(size=16, masks=None)
+    batch = make_batch(replace(affine_plan, policy=build_policy(settings, 1, 8)), 0)
+    assert batch.masks.numel() == 0
+
+
+def test_constant_scans_give_no_nan(affine_plan):
+    columns = dict(affine_plan.scans.columns)
+    columns |= {name: np.full(5, value) for name, value in {"minimum": 7, "maximum": 7, "mean": 7, "std": 0}.items()}
+    batch = make_batch(replace(affine_plan, scans=replace(affine_plan.scans, columns=columns)), 0)
+    assert torch.equal(batch.groups["views"].pixels, torch.zeros((5, 1, 16, 16, 16), dtype=torch.float16))

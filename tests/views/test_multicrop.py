@@ -13,7 +13,7 @@ CROPS = {"global_crops": {"number": 2, "size": 6, "area": (0.48, 1.0), "length":
 
 
 def policy_of(seed=0, **settings):
-    return MultiCropPolicy(MultiCropSettings.model_validate(CROPS | settings), seed)
+    return MultiCropPolicy(MultiCropSettings.model_validate(CROPS | settings), seed, patch_size=2)
 
 
 def lengths(view):

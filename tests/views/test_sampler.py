@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from scanlore.corpus.levels import level_factors
 from scanlore.corpus.store import Pyramid
 from scanlore.scans.intensity import LinearMap
-from scanlore.views.sampler import choose_level, sample
-from scanlore.views.view import View, box_map, compose, flip_map, quarter_turn_map, slice_map
+from scanlore.views.sampler import choose_level, sample, sample_labels
+from scanlore.views.view import View, box_map, compose, flip_map, quarter_turn_map, rotation_matrix, slice_map
 
 PLAIN = LinearMap(1.0, 0.0, -np.inf, np.inf)
 SHAPE = (12, 14, 10)
@@ -162,3 +162,75 @@ def test_slice_of_a_thin_axis_uses_the_in_plane_levels(rule):
 
 def test_far_view_takes_the_coarsest_level():
     assert level((64, 64, 64), (50, 50, 50), "evaluation") == (4, 4, 4)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_whole_voxels_are_not_interpolated(pyramid_of, turns):
+    size = (16, 16, 10)
+    matrix = compose(box_map([-2, -1, 0], size, size), quarter_turn_map(size, (0, 1), turns))
+    expected = np.rot90(np.pad(NOISE, ((2, 2), (1, 1), (0, 0)), mode="edge"), turns)
+    np.testing.assert_array_equal(taken(pyramid_of(NOISE), matrix, size), expected)
+
+
+LABELS = (NOISE % 4).astype(np.uint8)
+LABEL_PYRAMID = Pyramid(((1, 1, 1),), (LABELS,), 1.0, 0.0)
+
+
+@pytest.mark.parametrize("tilt", [False, True])
+def test_outside_the_scan_is_what_was_asked_for(pyramid_of, tilt):
+    matrix = box_map([-3, -3, -3], [20, 20, 16], (20, 20, 16))
+    view = View(tilted(matrix) if tilt else matrix, (20, 20, 16))
+    values = sample(pyramid_of(NOISE), view, PLAIN, "evaluation", outside=-7.0).numpy()
+    expected = np.pad(NOISE.astype(float), ((3, 5), (3, 3), (3, 3)), constant_values=-7)
+    np.testing.assert_allclose(values, expected, atol=TOLERANCE * 5)
+
+
+def test_outside_counts_voxels_of_the_scan_and_not_of_its_level(pyramid_of):
+    odd = NOISE[:11, :13, :9]
+    matrix = box_map([-4, -4, -4], [20, 20, 20], (10, 10, 10))
+    values = sample(pyramid_of(odd), View(matrix, (10, 10, 10)), PLAIN, "evaluation", outside=9999.0).numpy()
+    places = 2 * np.arange(10) - 3.5
+    inside = [np.sum((places >= -0.5) & (places <= edge - 0.5)) for edge in odd.shape]
+    assert np.sum(values != 9999) == np.prod(inside)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("plane", [(0, 1), (1, 2)])
+def test_labels_turn_with_their_scan(turns, plane):
+    size = (9, 9, 9)
+    matrix = compose(box_map([1, 2, 0], size, size), quarter_turn_map(size, plane, turns))
+    found = sample_labels(LABEL_PYRAMID, View(matrix, size)).numpy()
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, np.rot90(LABELS[1:10, 2:11, :9], turns, plane))
+
+
+@pytest.mark.parametrize("tilt", [False, True])
+def test_labels_outside_and_enlarged(tilt):
+    matrix = box_map([-2, 0, 0], [16, 14, 10], (48, 42, 10))
+    found = sample_labels(LABEL_PYRAMID, View(tilted(matrix) if tilt else matrix, (48, 42, 10)), outside=9).numpy()
+    expected = np.pad(LABELS.repeat(3, 0).repeat(3, 1), ((6, 6), (0, 0), (0, 0)), constant_values=9)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_labels_of_a_slice(axis):
+    found = sample_labels(LABEL_PYRAMID, View(slice_map(axis, 4.0), tuple(np.delete(SHAPE, axis))))
+    np.testing.assert_array_equal(found, np.take(LABELS, 4, axis))
+
+
+def test_labels_wholly_outside():
+    found = sample_labels(LABEL_PYRAMID, View(box_map([40, 0, 0], [4, 4, 4], (4, 4, 4)), (4, 4, 4)))
+    assert not found.any()
+
+
+def test_oblique_labels_follow_their_image(pyramid_of):
+    wide = np.zeros((24, 24, 24), np.int16)
+    wide[6:15, 8:20, 5:18] = 1000
+    labels = Pyramid(((1, 1, 1),), ((wide > 0).astype(np.int16),), 1.0, 0.0)
+    matrix = np.column_stack([rotation_matrix([0.4, 0.2, -0.3]), [4.0, 3.0, 5.0]])
+    image = sample(pyramid_of(wide), View(matrix, (16, 16, 16)), PLAIN, "evaluation").numpy()
+    found = sample_labels(labels, View(matrix, (16, 16, 16))).numpy()
+    assert found.dtype == np.int16
+    assert np.all(found[image > 999] == 1)
+    assert np.all(found[image < 1] == 0)
+    assert 0.1 < found.mean() < 0.9

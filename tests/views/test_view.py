@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
 
-from scanlore.views.view import View, box_map, compose, flip_map, quarter_turn_map, slice_map
+from scanlore.views.view import (
+    View,
+    box_map,
+    centred_map,
+    compose,
+    flip_map,
+    in_plane,
+    quarter_turn_map,
+    random_slice_map,
+    rotation_matrix,
+    slice_map,
+)
 
 
 def apply(matrix, points):
@@ -67,3 +78,41 @@ def test_axis_aligned():
     assert View(turn, (4, 4)).is_axis_aligned()
     assert View(slice_map(0, 1.0), (4, 4)).is_axis_aligned()
     assert not View(angle, (4, 4)).is_axis_aligned()
+
+
+@pytest.mark.parametrize("angles", [(0.3,), (0.3, -0.2, 0.9)])
+def test_rotation_keeps_lengths_and_hands(angles):
+    matrix = rotation_matrix(angles)
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(len(matrix)), atol=1e-12)
+    assert np.linalg.det(matrix) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_rotation_about_one_axis_leaves_it(axis):
+    angles, unit = np.zeros(3), np.eye(3)
+    angles[axis] = 0.4
+    np.testing.assert_array_equal(rotation_matrix(angles) @ unit[axis], unit[axis])
+    turned = rotation_matrix(angles) @ unit[(axis + 1) % 3]
+    np.testing.assert_allclose(turned, np.cos(0.4) * unit[(axis + 1) % 3] + np.sin(0.4) * unit[(axis + 2) % 3])
+
+
+def test_no_rotation_is_exactly_the_identity():
+    np.testing.assert_array_equal(rotation_matrix(np.zeros(3)), np.eye(3))
+    np.testing.assert_array_equal(rotation_matrix([0.0]), np.eye(2))
+
+
+def test_centred_map_lays_the_middle_where_it_is_told():
+    linear = np.array([[0.5, 0.1], [0.0, 2.0], [1.0, 0.0]])
+    matrix = centred_map(linear, (5, 8), [3.0, 4.0, 5.0])
+    np.testing.assert_allclose(apply(matrix, [2, 3.5]), [3, 4, 5])
+    np.testing.assert_array_equal(matrix[:, :2], linear)
+
+
+@pytest.mark.parametrize(("through", "axis"), [(0, 0), (1, 1), (None, 2)])
+def test_random_slices_lie_in_the_middle_across_the_right_axis(through, axis):
+    rng = np.random.default_rng(0)
+    maps = [random_slice_map(rng, (40, 40, 40), through) for _ in range(200)]
+    places = [matrix[axis, -1] for matrix in maps]
+    assert 4 <= min(places) < 6
+    assert 34 < max(places) < 36
+    assert all(in_plane((0, 1, 2), matrix) == tuple(np.delete([0, 1, 2], axis)) for matrix in maps)

@@ -68,9 +68,9 @@ def fit_linear_probe(
         ConfigError: The model has fewer layers than every `last_layers` asks for.
         DataError: No head has a validation score.
     """
-    available = [number for number in settings.last_layers if number <= train.cls.shape[1]]
+    available = [number for number in settings.last_layers if number <= len(train.cls)]
     if not available:
-        fix = f"the model has {train.cls.shape[1]}"
+        fix = f"the model has {len(train.cls)}"
         raise ConfigError(f"more layers than the model has: {settings.last_layers}", where="last_layers", fix=fix)
     heads: list[_Head] = []
     for num_layers in available:
@@ -88,8 +88,8 @@ def fit_linear_probe(
 
 def probe_input(table: FeatureTable, num_layers: int, avg_pool: bool) -> Floats:
     """Return the `(N, D_in + 1)` input of a head: last layers' [CLS], the mean patch token, and a one for the bias."""
-    cls = table.cls[:, -num_layers:].reshape(len(table.cls), -1)
-    parts = [cls, *([table.patch_mean] if avg_pool else []), np.ones((len(cls), 1), np.float32)]
+    one = np.ones((len(table.names), 1), np.float32)
+    parts = [*table.cls[-num_layers:], *([table.patch_mean] if avg_pool else []), one]
     return np.concatenate(parts, axis=1, dtype=np.float32)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from scanlore.adaptation.segmentation_settings import LinearDecoderSettings, SegmentationSettings, TransferSettings
 from scanlore.config import Settings, apply_overrides, load_recipe, validate
 from scanlore.errors import ConfigError, nearest
 
@@ -87,15 +88,26 @@ class LinearProbeSettings(Settings):
         return tuple(sorted(set(values)))
 
 
-ProtocolSettings = KnnSettings | LinearProbeSettings
-SETTINGS: dict[str, type[ProtocolSettings]] = {"knn": KnnSettings, "linear-probe": LinearProbeSettings}
+ClassificationSettings = KnnSettings | LinearProbeSettings
+ProtocolSettings = ClassificationSettings | TransferSettings | LinearDecoderSettings
+SETTINGS: dict[str, type[ProtocolSettings]] = {
+    "knn": KnnSettings,
+    "linear-probe": LinearProbeSettings,
+    "transfer": TransferSettings,
+    "linear-decoder": LinearDecoderSettings,
+}
+
+
+def is_for_segmentation(protocol: str) -> bool:
+    """Return whether a protocol labels voxels; the others label scans."""
+    return issubclass(SETTINGS[protocol], SegmentationSettings)
 
 
 def protocol_settings(protocol: str, recipe: str | None = None, overrides: Sequence[str] = ()) -> ProtocolSettings:
     """Return the validated settings of a protocol.
 
     Args:
-        protocol: `knn` or `linear-probe`.
+        protocol: A name in `SETTINGS`.
         recipe: Name or path of a recipe; `None` for the one called like the protocol.
         overrides: Dotted overrides such as `features.batch_size=16`.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from scanlore.backbones.settings import ViTSettings
+from scanlore.backbones.resenc import ResEnc
+from scanlore.backbones.settings import ResEncSettings, ViTSettings
 from scanlore.backbones.vit import ViT
 
 
-def build_backbone(settings: ViTSettings, seed: int | None = None) -> ViT:
+def build_backbone(settings: ViTSettings | ResEncSettings, seed: int | None = None) -> ViT | ResEnc:
     """Build a backbone with fresh weights.
 
     Args:
@@ -16,7 +17,7 @@ def build_backbone(settings: ViTSettings, seed: int | None = None) -> ViT:
         seed: Of the initial weights; `None` draws from torch's own state.
     """
     if seed is None:
-        return ViT(settings)
+        return ResEnc(settings) if isinstance(settings, ResEncSettings) else ViT(settings)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return ViT(settings)
+        return build_backbone(settings)

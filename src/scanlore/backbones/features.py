@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from scanlore.errors import DataError
+
 
 @dataclass(frozen=True)
 class Features:
@@ -66,3 +68,19 @@ class Backbone(Protocol):
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers by name."""
         ...
+
+
+def layer_indices(asked: list[int] | int, count: int) -> list[int]:
+    """Return the indices of layers, shallow to deep.
+
+    Args:
+        asked: Indices, or the number of last layers.
+        count: Layers there are.
+
+    Raises:
+        DataError: There is no such layer.
+    """
+    wanted = list(range(count - asked, count)) if isinstance(asked, int) else asked
+    if not wanted or min(wanted) < 0 or max(wanted) >= count:
+        raise DataError(f"layers {asked} of a network that has {count}")
+    return sorted(wanted)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from scanlore.config import Settings
+from scanlore.config import Settings, validate
 from scanlore.errors import nearest
 from scanlore.registry import BACKBONES
+
+
+def _check_name(name: str, family: str) -> str:
+    if name not in BACKBONES:
+        msg = f"no backbone of this name; there are {', '.join(BACKBONES)}{nearest(name, list(BACKBONES))}"
+        raise ValueError(msg)
+    if BACKBONES[name].family != family:
+        usable = [other for other, entry in BACKBONES.items() if entry.family == family]
+        msg = f"these are settings of {', '.join(usable)}"
+        raise ValueError(msg)
+    return name
 
 
 class ViTSettings(Settings):
@@ -43,10 +55,7 @@ class ViTSettings(Settings):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in BACKBONES:
-            msg = f"no backbone of this name; there are {', '.join(BACKBONES)}{nearest(name, list(BACKBONES))}"
-            raise ValueError(msg)
-        return name
+        return _check_name(name, "vit")
 
     @model_validator(mode="after")
     def _fits(self) -> ViTSettings:
@@ -57,3 +66,58 @@ class ViTSettings(Settings):
             msg = "cubic or anti-aliased position embeddings exist for ndim 2 only"
             raise ValueError(msg)
         return self
+
+
+class ResEncSettings(Settings):
+    """A residual encoder U-Net for 2D or 3D views.
+
+    Attributes:
+        name: `resenc-tiny`, `resenc-s`, `resenc-m` or `resenc-l`.
+        ndim: Spatial axes of its input, 2 or 3.
+        in_channels: Input channels.
+        out_channels: Channels of its decoder's output.
+    """
+
+    name: str
+    ndim: Literal[2, 3] = 3
+    in_channels: int = Field(1, ge=1)
+    out_channels: int = Field(1, ge=1)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return _check_name(name, "resenc")
+
+    @property
+    def patch_size(self) -> int:
+        """Total stride: edges of views must be multiples of it."""
+        return int(2 ** (len(BACKBONES[self.name].features) - 1))
+
+
+def _family(value: Any) -> str:
+    """Return the family of the backbone that settings name; `vit` where none is known, whose check names them all."""
+    name = value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
+    entry = BACKBONES.get(name) if isinstance(name, str) else None
+    return entry.family if entry and entry.family in _FAMILIES else "vit"
+
+
+_FAMILIES: dict[str, type[ViTSettings] | type[ResEncSettings]] = {"vit": ViTSettings, "resenc": ResEncSettings}
+
+BackboneSettings = Annotated[
+    Annotated[ViTSettings, Tag("vit")] | Annotated[ResEncSettings, Tag("resenc")], Discriminator(_family)
+]
+"""Settings of any backbone, chosen by the family of its `name`."""
+
+
+def backbone_settings(data: Mapping[str, Any], where: str) -> ViTSettings | ResEncSettings:
+    """Build the settings of a backbone from plain data, e.g. of `model.json`.
+
+    Args:
+        data: With a `name`.
+        where: What to call the source in a message.
+
+    Raises:
+        ConfigError: One line per wrong key or value.
+    """
+    settings: ViTSettings | ResEncSettings = validate(_FAMILIES[_family(data)], data, where)
+    return settings

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scanlore.backbones.features import Features
+from scanlore.backbones.features import Features, layer_indices
 from scanlore.backbones.settings import ViTSettings
 from scanlore.backbones.vit_layers import Block, pack
 from scanlore.errors import DataError
@@ -198,12 +198,7 @@ class ViT(nn.Module):
 
     def layer_indices(self, layers: list[int] | int | None) -> list[int]:
         """Return block indices, shallow to deep."""
-        count = self.num_layers
-        asked = 1 if layers is None else layers
-        wanted = list(range(count - asked, count)) if isinstance(asked, int) else asked
-        if not wanted or min(wanted) < 0 or max(wanted) >= count:
-            raise DataError(f"layers {layers} of a network that has {count}")
-        return sorted(wanted)
+        return layer_indices(1 if layers is None else layers, self.num_layers)
 
     def steps(self, x: Tensor, last: int) -> Iterator[Tensor]:
         """Yield the un-normed tokens `(B, prefix + N, D)` behind each block up to block `last`."""

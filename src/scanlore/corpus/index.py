@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,15 @@ class StoredScans:
 
     def __len__(self) -> int:
         return len(self.columns["id"])
+
+    def without(self, ids: Container[str]) -> StoredScans:
+        """Return the entries whose content id is none of `ids`."""
+        rows = [row for row, name in enumerate(self.columns["id"]) if str(name) not in ids]
+        columns: dict[str, npt.NDArray[Any] | list[Any]] = {
+            name: column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
+            for name, column in self.columns.items()
+        }
+        return StoredScans(self.root, columns)
 
     def entry(self, index: int) -> Entry:
         """Return the facts of one entry."""

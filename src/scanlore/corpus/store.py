@@ -26,8 +26,8 @@ FRAME_LENGTH = slice(16, 24)
 """Where a Blosc2 frame says how long it is, as a big-endian number."""
 
 
-def encode(voxels: npt.NDArray[np.int16]) -> bytes:
-    """Compress one level to a contiguous Blosc2 frame: byte shuffle, LZ4HC, blocks of 32 in chunks of 64 an axis."""
+def encode(voxels: npt.NDArray[np.integer]) -> bytes:
+    """Compress a level or a mask to a contiguous Blosc2 frame: byte shuffle, LZ4HC, blocks of 32 in chunks of 64."""
     chunks = tuple(min(CHUNK, size) for size in voxels.shape)
     blocks = tuple(min(BLOCK, size) for size in voxels.shape)
     cparams = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}

@@ -67,6 +67,39 @@ def resamples(
         yield np.concatenate([clusters[index] for index in drawn])
 
 
+def num_units(num_cases: int, patients: Sequence[str | None] | None) -> int:
+    """Return how many independent units are drawn: patients, and cases of unknown patient."""
+    return len(_clusters(num_cases, patients))
+
+
+def resample_means(
+    values: npt.NDArray[np.float64],
+    patients: Sequence[str | None] | None = None,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> npt.NDArray[np.float64]:
+    """Return the mean of every column in every resample of the rows, missing values left out.
+
+    Args:
+        values: `(N, M)`, a row for each case; NaN where a case has no value.
+        patients: Patient of each case; all cases of a patient are drawn together. `None` for a case of its own.
+        num_resamples: Number of resamples.
+        seed: Of the resampling.
+
+    Returns:
+        `(num_resamples, M)`; NaN where a resample holds no value.
+    """
+    draws = resamples(len(values), patients, num_resamples, seed)
+    times = np.stack([np.bincount(rows, minlength=len(values)) for rows in draws]).astype(np.float64)
+    is_value = np.isfinite(values)
+    counts = times @ is_value.astype(np.float64)
+    sums = times @ np.where(is_value, values, 0.0)
+    means = np.full_like(sums, np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means
+
+
 def percentile_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """Return the central interval of resampled values, NaN ones left out and counted."""
     array = np.asarray(values, dtype=np.float64)

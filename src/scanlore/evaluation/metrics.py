@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,19 +13,21 @@ from scipy.stats import rankdata
 Targets = npt.NDArray[np.integer]
 Probabilities = npt.NDArray[np.floating]
 MetricFunction = Callable[[Targets, Probabilities], float]
+Function = TypeVar("Function", bound=Callable[..., float])
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Generic[Function]):
     """A metric as the results table names it.
 
     Attributes:
-        function: Takes targets `(N,)` in `0 .. K-1` and probabilities `(N, K)`; NaN where it is not defined.
+        function: NaN where it is not defined. Of classification: takes targets `(N,)` in `0 .. K-1` and probabilities
+            `(N, K)`.
         unit: Its unit.
         version: Raised when the definition changes.
     """
 
-    function: MetricFunction
+    function: Function
     unit: str = "fraction"
     version: int = 1
 
@@ -77,7 +80,7 @@ def macro_auroc(targets: Targets, probabilities: Probabilities) -> float:
     return float(np.mean([class_auroc(targets, probabilities, label) for label in range(probabilities.shape[1])]))
 
 
-METRICS: dict[str, Metric] = {
+METRICS: dict[str, Metric[MetricFunction]] = {
     "macro_auroc": Metric(macro_auroc),
     "accuracy": Metric(accuracy),
     "balanced_accuracy": Metric(balanced_accuracy),
@@ -89,3 +92,8 @@ def missing_reason(targets: Targets, classes: Sequence[str]) -> str | None:
     """Return why metrics over all classes are undefined for these targets; `None` when they are not."""
     absent = [repr(name) for label, name in enumerate(classes) if label not in targets]
     return f"no case of class {', '.join(absent)}" if absent else None
+
+
+def result_row(trial: str, name: str, metric: Metric[Any], num_cases: int) -> dict[str, Any]:
+    """Return what every row of the `results` table says of its metric."""
+    return {"trial": trial, "metric": name, "unit": metric.unit, "version": metric.version, "n": num_cases}

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from scanlore.evaluation.bootstrap import bootstrap_interval
-from scanlore.evaluation.metrics import METRICS, Metric, Probabilities, Targets, class_auroc, missing_reason
+from scanlore.evaluation.metrics import (
+    METRICS,
+    Metric,
+    MetricFunction,
+    Probabilities,
+    Targets,
+    class_auroc,
+    missing_reason,
+    result_row,
+)
 
 
 def score_classification(
@@ -33,7 +42,9 @@ def score_classification(
     Returns:
         Rows of the `results` table; `value` is `None` with a `reason` where a metric is undefined.
     """
-    metrics: dict[tuple[str, str | None], Metric] = {(name, None): metric for name, metric in METRICS.items()}
+    metrics: dict[tuple[str, str | None], Metric[MetricFunction]] = {
+        (name, None): metric for name, metric in METRICS.items()
+    }
     if len(classes) > 2:
         for label, name in enumerate(classes):
             metrics["auroc", name] = Metric(partial(class_auroc, label=label))
@@ -46,7 +57,7 @@ def score_classification(
         else:
             reason = missing_reason(targets, classes) or "undefined for these cases"
             facts = {"value": None, "low": None, "high": None, "reason": reason}
-        rows.append(_row(trial, name, metric, len(targets)) | {"class_or_region": region} | facts)
+        rows.append(result_row(trial, name, metric, len(targets)) | {"class_or_region": region} | facts)
     return rows
 
 
@@ -54,10 +65,7 @@ def unread_cases(trial: str, problems: Mapping[str, str], patients: Mapping[str,
     """Return a row without value for each test case that could not be read, so that none is dropped in silence."""
     metric = METRICS["accuracy"]
     return [
-        _row(trial, "accuracy", metric, 0) | {"case": case, "patient": patients[case], "reason": f"not read: {reason}"}
+        result_row(trial, "accuracy", metric, 0)
+        | {"case": case, "patient": patients[case], "reason": f"not read: {reason}"}
         for case, reason in problems.items()
     ]
-
-
-def _row(trial: str, name: str, metric: Metric, num_cases: int) -> dict[str, Any]:
-    return {"trial": trial, "metric": name, "unit": metric.unit, "version": metric.version, "n": num_cases}

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scanlore.adaptation.fitted import Fitted
 from scanlore.adaptation.knn import fit_knn
 from scanlore.adaptation.linear_probe import fit_linear_probe
-from scanlore.adaptation.settings import KnnSettings, LinearProbeSettings, ProtocolSettings
+from scanlore.adaptation.settings import ClassificationSettings, KnnSettings, LinearProbeSettings
 from scanlore.evaluation.metrics import macro_auroc
 from scanlore.evaluation.score import score_classification, unread_cases
 from scanlore.inference.extract import FeatureTable, extract
@@ -68,7 +68,7 @@ def run_classification_trial(
     model: Model,
     task: ClassificationTask,
     splits: Splits,
-    settings: ProtocolSettings,
+    settings: ClassificationSettings,
     trial: str,
     *,
     seed: int,
@@ -126,7 +126,7 @@ def _extract(
     model: Model,
     task: ClassificationTask,
     splits: Splits,
-    settings: ProtocolSettings,
+    settings: ClassificationSettings,
     device: str,
     progress: Callable[[int, int], None] | None,
 ) -> _Cases:
@@ -139,7 +139,7 @@ def _extract(
     return _Cases(task, splits, table, {index: rows[name] for index, name in enumerate(names) if name in rows})
 
 
-def _fit(cases: _Cases, settings: ProtocolSettings, seed: int, device: str) -> Fitted:
+def _fit(cases: _Cases, settings: ClassificationSettings, seed: int, device: str) -> Fitted:
     train, labels = cases.of("train")
     readable = [index for index in cases.splits.indices("train") if index in cases.row_of]
     require_training_cases(cases.task, readable, cases.task.name)

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from scanlore.backbones.device import Precision
 from scanlore.errors import DataError
-from scanlore.inference.bad_scans import BadScans
 from scanlore.inference.forward import Floats, ScanFeatures, forward_scans, source_name
 from scanlore.modelfolder.model import Model
+from scanlore.scans.bad_scans import BadScans
 from scanlore.scans.find import Source
 
 
@@ -23,7 +23,7 @@ class FeatureTable:
 
     Attributes:
         names: Name of each scan.
-        cls: `(N, L, D)` embeddings of the last L layers, shallow to deep.
+        cls: `(N, D_l)` embeddings of each of the last L layers, shallow to deep.
         patch_mean: `(N, D)` mean patch token of the last layer.
         embedding: `(N, E)` what the model's preprocessing calls its embedding.
         num_views: Views each row is the mean of.
@@ -31,7 +31,7 @@ class FeatureTable:
     """
 
     names: tuple[str, ...]
-    cls: Floats
+    cls: tuple[Floats, ...]
     patch_mean: Floats
     embedding: Floats
     num_views: tuple[int, ...]
@@ -42,7 +42,8 @@ class FeatureTable:
         index = np.asarray(rows, dtype=np.intp)
         names = tuple(self.names[row] for row in index)
         num_views = tuple(self.num_views[row] for row in index)
-        return FeatureTable(names, self.cls[index], self.patch_mean[index], self.embedding[index], num_views)
+        cls = tuple(layer[index] for layer in self.cls)
+        return FeatureTable(names, cls, self.patch_mean[index], self.embedding[index], num_views)
 
 
 def extract(
@@ -88,14 +89,13 @@ def extract(
         progress=progress,
     )
     names, num_views = [], []
-    columns: tuple[list[Floats], ...] = ([], [], [])
+    rows: list[list[Floats]] = []
     for scan in scans:
         if visit:
             visit(scan)
         names.append(source_name(sources[scan.index]))
-        num_views.append(len(scan.cls))
-        for column, values in zip(columns, (scan.cls, scan.patch_mean, scan.embedding), strict=True):
-            column.append(values.mean(0))
+        num_views.append(len(scan.embedding))
+        rows.append([values.mean(0) for values in (*scan.cls, scan.patch_mean, scan.embedding)])
     bad.check()
-    cls, patch_mean, embedding = (np.stack(column) for column in columns)
-    return FeatureTable(tuple(names), cls, patch_mean, embedding, tuple(num_views), tuple(bad.problems))
+    *cls, patch_mean, embedding = (np.stack(column) for column in zip(*rows, strict=True))
+    return FeatureTable(tuple(names), tuple(cls), patch_mean, embedding, tuple(num_views), tuple(bad.problems))

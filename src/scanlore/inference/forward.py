@@ -15,9 +15,9 @@ from torch import Tensor
 
 from scanlore.backbones.device import Precision, autocast, resolve_precision
 from scanlore.errors import ScanloreError
-from scanlore.inference.bad_scans import BadScans
 from scanlore.inference.read_ahead import read_ahead
 from scanlore.modelfolder.model import Model, choose_embedding
+from scanlore.scans.bad_scans import BadScans
 from scanlore.scans.find import Source
 from scanlore.scans.read import read_scan
 from scanlore.scans.scan import FloatArray
@@ -32,8 +32,8 @@ class ScanFeatures:
 
     Attributes:
         index: Position of the scan among the sources.
-        cls: `(V, L, D)` embeddings of the last L layers, shallow to deep.
-        patch_mean: `(V, D)` mean patch token of the last layer.
+        cls: `(V, D_l)` embeddings of each of the last L layers, shallow to deep.
+        patch_mean: `(V, D)` mean patch token of the last layer; the mean of a CNN's deepest map.
         embedding: `(V, E)` what the model's preprocessing calls its embedding.
         maps: `(V, D, *grid)` patch features of the last layer, float16; `None` unless asked for.
         view_shape: Spatial shape of the views.
@@ -42,7 +42,7 @@ class ScanFeatures:
     """
 
     index: int
-    cls: Floats
+    cls: tuple[Floats, ...]
     patch_mean: Floats
     embedding: Floats
     maps: npt.NDArray[np.float16] | None
@@ -100,7 +100,7 @@ def forward_scans(
             chunk = views[start : start + batch_size].to(device)
             with torch.inference_mode(), autocast(chosen, torch.device(device)):
                 parts.append(_forward(model, chunk, num_layers, with_maps))
-        yield from _ungroup(group, parts)
+        yield from _ungroup(group, parts, with_maps)
 
 
 def _load(model: Model, with_maps: bool, job: tuple[int, Source | Path]) -> _Loaded:
@@ -144,23 +144,25 @@ def _groups(loaded: Iterator[_Loaded], batch_size: int) -> Iterator[list[_Loaded
 def _forward(model: Model, views: Tensor, num_layers: int, with_maps: bool) -> tuple[Any, ...]:
     features = model.forward_features(views, layers=num_layers)
     embedding = choose_embedding(features, model.preprocessing.embedding)
-    parts = [torch.stack(features.embeddings, 1).float(), features.pooled.float(), embedding.float()]
+    parts = [*(layer.float() for layer in features.embeddings), features.pooled.float(), embedding.float()]
     if with_maps:
         parts.append(features.maps[-1].half())
     return tuple(part.cpu().numpy() for part in parts)
 
 
-def _ungroup(group: Sequence[_Loaded], parts: Sequence[tuple[Any, ...]]) -> Iterator[ScanFeatures]:
+def _ungroup(group: Sequence[_Loaded], parts: Sequence[tuple[Any, ...]], with_maps: bool) -> Iterator[ScanFeatures]:
     starts = np.cumsum([len(item.views) for item in group])[:-1]
     columns = [np.split(np.concatenate(column), starts) for column in zip(*parts, strict=True)]
     for position, item in enumerate(group):
-        cls, patch_mean, embedding, *maps = (column[position] for column in columns)
+        values = [column[position] for column in columns]
+        maps = values.pop() if with_maps else None
+        *cls, patch_mean, embedding = values
         yield ScanFeatures(
             index=item.index,
-            cls=cls,
+            cls=tuple(cls),
             patch_mean=patch_mean,
             embedding=embedding,
-            maps=maps[0] if maps else None,
+            maps=maps,
             view_shape=tuple(item.views.shape[2:]),
             view_affines=item.view_affines,
             scan_affine=item.scan_affine,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from scanlore.backbones.device import pick_device
 from scanlore.errors import DataError, ScanloreError
-from scanlore.inference.bad_scans import BadScans
 from scanlore.inference.forward import source_name
 from scanlore.modelfolder.model import Model
 from scanlore.modelfolder.reference import load_model
+from scanlore.scans.bad_scans import BadScans
 from scanlore.scans.find import Source
 from scanlore.scans.read import read_scan
 from scanlore.scans.scan import Scan

@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from torch import nn
 
-from scanlore.backbones.vit import ViT
 from scanlore.config import Settings
 from scanlore.methods.contract import Method
 from scanlore.registry import METHODS
 
 
-def build_method(backbone: ViT, settings: Settings, seed: int) -> Method:
+def build_method(backbone: nn.Module, settings: Settings, seed: int) -> Method:
     """Build a method around a backbone.
 
     Args:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
-
-from scanlore.backbones.vit import ViT
-from scanlore.views.loader import Batch
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Observed:
 
 
 class Method(Protocol):
-    """A pretraining method: an `nn.Module` written for one device.
+    """What the loop trains, in pretraining and in adaptation: an `nn.Module` written for one device.
 
     Attributes:
         observed: Set by `forward`.
@@ -66,8 +63,13 @@ class Method(Protocol):
 
     observed: Observed
 
-    def __call__(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """Return the weighted loss terms by name; their sum is minimised."""
+    def __call__(self, batch: Any, progress: Progress) -> dict[str, Tensor]:
+        """Return the weighted loss terms by name; their sum is minimised.
+
+        Args:
+            batch: Of the kind that the method's views make.
+            progress: Where the run stands.
+        """
         ...
 
     def after_step(self, progress: Progress) -> None:
@@ -78,8 +80,8 @@ class Method(Protocol):
         """Return one rule for every trainable parameter."""
         ...
 
-    def exported(self) -> ViT:
-        """Return the backbone to keep."""
+    def exported(self) -> nn.Module:
+        """Return the network to keep."""
         ...
 
     def as_module(self) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 
 def cosine(start: float, end: float, share: float) -> float:
@@ -20,3 +21,23 @@ def warmup_then_cosine(peak: float, end: float, warmup: float, share: float) -> 
     if share < warmup:
         return peak * share / warmup
     return cosine(peak, end, (share - warmup) / max(1e-12, 1 - warmup))
+
+
+def poly(share: float, power: float = 0.9) -> float:
+    """Return `(1 - share)^power`, the fall of nnU-Net's learning rate from 1 to 0."""
+    return float((1 - min(max(share, 0.0), 1.0)) ** power)
+
+
+def ramps(warmups: Sequence[float], share: float, then: Callable[[float], float]) -> float:
+    """Return a line from 0 to 1 over each of the shares `warmups`, one after the other, then `then` over the rest.
+
+    Args:
+        warmups: Shares of the run; their sum is below 1.
+        share: Of the run that is done.
+        then: Takes the share of the rest that is done.
+    """
+    for warmup in warmups:
+        if share < warmup:
+            return share / warmup
+        share -= warmup
+    return then(share / (1 - sum(warmups)))

@@ -12,6 +12,19 @@ FORMAT_VERSION = 1
 GRAMMAR = "a model folder, a pretraining run, RUN@STEP, random:NAME, random:PATH or pixels:EDGE"
 
 
+def read_backbone_facts(folder: Path) -> dict[str, Any]:
+    """Read `model.json` of a backbone.
+
+    Raises:
+        ModelError: As `read_facts`, or the folder holds a segmenter.
+    """
+    facts = read_facts(folder)
+    if facts.get("kind", "backbone") != "backbone":
+        fix = "`scanlore predict` takes it; its pretrained model gives features"
+        raise ModelError(f"is a {facts['kind']}: it gives labels, no features", where=folder, fix=fix)
+    return facts
+
+
 def read_facts(folder: Path) -> dict[str, Any]:
     """Read `model.json`.
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from scanlore.__about__ import __version__
 from scanlore.backbones.build import build_backbone
-from scanlore.backbones.settings import ViTSettings
+from scanlore.backbones.settings import ResEncSettings, ViTSettings, backbone_settings
+from scanlore.backbones.unique import spellings, unique_state
 from scanlore.config import validate
 from scanlore.errors import ConfigError, ModelError
-from scanlore.modelfolder.facts import FORMAT_VERSION, read_facts
+from scanlore.modelfolder.facts import FORMAT_VERSION, read_backbone_facts
 from scanlore.modelfolder.preprocessing import Preprocessing
 from scanlore.run import write_atomically
 
@@ -42,7 +43,7 @@ Not a medical device. Not for clinical decisions.
 def save_model_folder(
     folder: Path,
     backbone: nn.Module,
-    architecture: ViTSettings,
+    architecture: ViTSettings | ResEncSettings,
     preprocessing: Preprocessing,
     provenance: dict[str, Any],
     licence: str = "of the one who trained it",
@@ -58,8 +59,7 @@ def save_model_folder(
         licence: Of the weights; travels with them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()}
-    write_atomically(folder / "model.safetensors", save(tensors))
+    write_tensors(folder / "model.safetensors", backbone)
     facts = {
         "format_version": FORMAT_VERSION,
         "scanlore": __version__,
@@ -80,6 +80,12 @@ def save_model_folder(
     write_atomically(folder / "model.json", json.dumps(facts, indent=2) + "\n")
 
 
+def write_tensors(path: Path, module: nn.Module) -> None:
+    """Write the weights of a module, each tensor once, under its first name; the file is whole or not there."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in unique_state(module).items()}
+    write_atomically(path, save(tensors))
+
+
 def _listed(facts: Any) -> str:
     return ", ".join(f"{key} {value}" for key, value in facts.items() if value not in (None, ""))
 
@@ -90,18 +96,23 @@ def load_model_folder(folder: Path) -> tuple[nn.Module, Preprocessing, dict[str,
     Raises:
         ModelError: A file is missing or damaged, or the weights do not fit the architecture.
     """
-    facts = read_facts(folder)
+    facts = read_backbone_facts(folder)
     try:
-        architecture = validate(ViTSettings, facts["architecture"], where=f"{folder / 'model.json'}")
+        architecture = backbone_settings(facts["architecture"], where=f"{folder / 'model.json'}")
         preprocessing = validate(Preprocessing, facts["preprocessing"], where=f"{folder / 'model.json'}")
     except ConfigError as error:
         raise ModelError(error.what, where=error.where, fix="it was written by another version") from None
     backbone = build_backbone(architecture, seed=0)
-    fill(backbone, _tensors(folder / "model.safetensors"), folder / "model.safetensors")
+    fill(backbone, read_tensors(folder / "model.safetensors"), folder / "model.safetensors")
     return backbone, preprocessing, facts
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of weights.
+
+    Raises:
+        ModelError: It is missing or damaged.
+    """
     if not path.is_file():
         raise ModelError("the model folder has no model.safetensors", where=path.parent, fix="copy it again, whole")
     try:
@@ -115,15 +126,30 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 def fill(module: nn.Module, tensors: dict[str, Tensor], where: object) -> None:
     """Copy weights into a module after comparing every name and shape.
 
+    Args:
+        module: What to fill; twins stay tied.
+        tensors: By any of the names of each tensor. Where two names of one tensor hold different values, the one below
+            `all_modules` counts: networks with untied twins compute with that one.
+        where: What to call the weights in a message.
+
     Raises:
         ModelError: Something is missing, unexpected or of another shape; nothing is copied then.
     """
-    wanted = module.state_dict()
-    missing = sorted(wanted.keys() - tensors.keys())
-    unexpected = sorted(tensors.keys() - wanted.keys())
-    shapes = [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
+    names, wanted = spellings(module), unique_state(module)
+    given = {first: _given(same, tensors) for first, same in names.items()}
+    missing = sorted(first for first, name in given.items() if name is None)
+    unexpected = sorted(tensors.keys() - {name for same in names.values() for name in same})
+    chosen = {first: tensors[name] for first, name in given.items() if name is not None}
+    shapes = sorted(first for first, tensor in chosen.items() if wanted[first].shape != tensor.shape)
     if missing or unexpected or shapes:
-        found = {"missing": missing, "unexpected": unexpected, "of another shape": sorted(shapes)}
-        listed = "; ".join(f"{len(names)} {kind} ({names[0]} ...)" for kind, names in found.items() if names)
+        found = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+        listed = "; ".join(f"{len(some)} {kind} ({some[0]} ...)" for kind, some in found.items() if some)
         raise ModelError(f"the weights do not fit the network: {listed}", where=where)
-    module.load_state_dict(tensors)
+    for first, tensor in chosen.items():
+        wanted[first].copy_(tensor)
+
+
+def _given(names: list[str], tensors: dict[str, Tensor]) -> str | None:
+    """Return which of the names of a tensor to take, `None` where none is given."""
+    found = [name for name in names if name in tensors]
+    return next((name for name in found if "all_modules." in name), found[0] if found else None)

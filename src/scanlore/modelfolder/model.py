@@ -22,7 +22,7 @@ from scanlore.scans.intensity import IntensityStats, intensity_stats, linear_map
 from scanlore.scans.read import read_scan
 from scanlore.scans.scan import Scan
 from scanlore.views.sampler import sample
-from scanlore.views.view import View, box_map, compose, slice_map
+from scanlore.views.view import View, box_map, centred_map, compose, slice_map
 
 
 class Model(nn.Module):
@@ -76,14 +76,14 @@ class Model(nn.Module):
             ModelError: A 3D model is given a 2D image.
         """
         self._check(scan)
-        size = (self.preprocessing.input_size,) * self.preprocessing.ndim
+        size, rule, outside = self.preprocessing.shape, self.preprocessing.mip_rule, self.preprocessing.outside
         views = []
         for voxels in scan.voxels:
             stats = intensity_stats(voxels)
             scaling = linear_map(self.preprocessing.scaling, stats, self.preprocessing.window)
             pyramid = _pyramid(voxels, scan.through_axis, stats)
             for matrix in self._channel_maps(scan, voxels, stats):
-                views.append(sample(pyramid, View(matrix, size), scaling, self.preprocessing.mip_rule))
+                views.append(sample(pyramid, View(matrix, size), scaling, rule, outside))
         stacked = torch.stack(views)[:, None]
         return stacked.expand(-1, self.preprocessing.in_channels, *size)
 
@@ -108,12 +108,12 @@ class Model(nn.Module):
             box = foreground_box(voxels, stats.p0_05)
         start = np.array([part.start for part in box])
         length = np.array([part.stop - part.start for part in box])
-        size = (self.preprocessing.input_size,) * self.preprocessing.ndim
+        spacing = None if scan.spacing is None else np.array(scan.spacing)
         if self.preprocessing.ndim == scan.ndim:
-            return [box_map(start, length, size)]
+            return [grid_map(self.preprocessing, start, length, spacing)]
         axis = scan.through_axis if scan.through_axis is not None else scan.ndim - 1
         plane = [other for other in range(scan.ndim) if other != axis]
-        inner = box_map(start[plane], length[plane], size)
+        inner = grid_map(self.preprocessing, start[plane], length[plane], None if spacing is None else spacing[plane])
         count = min(self.preprocessing.max_slices, int(length[axis]))
         places = start[axis] + np.floor((np.arange(count) + 0.5) * length[axis] / count)
         return [compose(slice_map(axis, float(place), scan.ndim), inner) for place in places]
@@ -147,6 +147,28 @@ def choose_embedding(features: Features, embedding: str) -> Tensor:
     """Return what represents a view: `cls`, `mean` or `cls+mean`, `(B, E)`."""
     parts = {"cls": features.embeddings[-1], "mean": features.pooled}
     return torch.cat([parts[name] for name in embedding.split("+")], dim=-1)
+
+
+def grid_map(
+    facts: Preprocessing,
+    start: npt.NDArray[np.integer],
+    length: npt.NDArray[np.integer],
+    spacing: npt.NDArray[np.float64] | None,
+) -> npt.NDArray[np.float64]:
+    """Return the map from a view to the box of voxels it shows, `(V, V + 1)`.
+
+    Args:
+        facts: How a scan becomes a view.
+        start: First voxel of the box along each axis of the view.
+        length: Voxels of the box along each axis.
+        spacing: mm per voxel along each axis, where known.
+    """
+    if facts.resize == "stretch":
+        return box_map(start, length, facts.shape)
+    step = np.ones(facts.ndim)
+    if facts.spacing is not None and spacing is not None:
+        step = facts.spacing / spacing
+    return centred_map(np.diag(step), facts.shape, start + (length - 1) / 2)
 
 
 def _pyramid(voxels: npt.NDArray[np.generic], through_axis: int | None, stats: IntensityStats) -> Pyramid:

@@ -18,17 +18,19 @@ import torch
 
 from scanlore.backbones.build import build_backbone
 from scanlore.backbones.pixels import Pixels
-from scanlore.backbones.settings import ViTSettings
+from scanlore.backbones.settings import backbone_settings
 from scanlore.config import read_yaml, validate
 from scanlore.errors import ModelError, nearest
-from scanlore.modelfolder.facts import GRAMMAR, read_facts
+from scanlore.modelfolder.facts import GRAMMAR, read_backbone_facts
 from scanlore.modelfolder.folder import fill, load_model_folder
 from scanlore.modelfolder.model import Model
 from scanlore.modelfolder.preprocessing import Preprocessing
 from scanlore.registry import BACKBONES
 
-# Views an untrained network sees, by spatial axes: 3DINO's and DINOv2's global crops at patch size 16.
-RANDOM_SIZE = {2: 224, 3: 96}
+# Edge of the images an untrained network sees: DINOv2's global crops.
+IMAGE_SIZE = 224
+# What S3D's and nnU-Net's networks see, besides their spacing.
+CNN_PREPROCESSING = {"scaling": "zscore", "resize": "centre-crop", "outside": 0.0}
 SEED = 0
 
 
@@ -59,12 +61,15 @@ def load_model(reference: str | Path, device: str = "cpu", ndim: int | None = No
 
 def _random(text: str, rest: str, ndim: int) -> Model:
     if rest in BACKBONES:
-        size = RANDOM_SIZE[ndim]
-        architecture = ViTSettings.model_validate({"name": rest, "ndim": ndim, "patch_size": 16, "image_size": size})
-        preprocessing = Preprocessing.model_validate({"ndim": ndim, "input_size": size})
+        size = BACKBONES[rest].input_size if ndim == 3 else IMAGE_SIZE
+        is_vit = BACKBONES[rest].family == "vit"
+        options = {"patch_size": 16, "image_size": size} if is_vit else {}
+        architecture = backbone_settings({"name": rest, "ndim": ndim} | options, text)
+        usual = {} if is_vit else CNN_PREPROCESSING | {"spacing": 1.0 if ndim == 3 else None}
+        preprocessing = Preprocessing.model_validate({"ndim": ndim, "input_size": size} | usual)
     elif rest and Path(rest).exists():
-        facts = read_facts(_model_folder(Path(rest), text))
-        architecture = validate(ViTSettings, facts["architecture"], where=rest)
+        facts = read_backbone_facts(_model_folder(Path(rest), text))
+        architecture = backbone_settings(facts["architecture"], where=rest)
         preprocessing = validate(Preprocessing, facts["preprocessing"], where=rest)
     else:
         known = list(BACKBONES)
@@ -119,14 +124,15 @@ def _checkpoint(text: str, run: Path, step: int) -> Model:
     config = read_yaml(run / "config.yaml")
     if not {"backbone", "views"} <= config.keys():
         raise ModelError("is no pretraining run", where=run, fix="RUN@STEP names a run of `scanlore pretrain`")
-    architecture = validate(ViTSettings, config["backbone"], where=str(run / "config.yaml"))
+    architecture = backbone_settings(config["backbone"], where=str(run / "config.yaml"))
     backbone = build_backbone(architecture, SEED)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["method"]
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0] or "it is empty"
         raise ModelError(f"is damaged: {reason}", where=path) from None
-    prefix = "teacher.backbone."
+    teacher = "teacher.backbone."
+    prefix = teacher if any(name.startswith(teacher) for name in state) else "backbone."
     fill(backbone, {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}, path)
     facts = {"architecture": architecture.model_dump(mode="json"), "provenance": {"run": run.name, "step": step}}
     return Model(text, backbone, preprocessing_of(config["views"], config.get("embedding", "cls")), facts)
@@ -144,5 +150,11 @@ def preprocessing_of(views: dict[str, Any], embedding: str) -> Preprocessing:
         views: As in `config.yaml`.
         embedding: `cls`, `mean` or `cls+mean`.
     """
-    facts = {"input_size": views["global_crops"]["size"], "embedding": embedding}
-    return Preprocessing.model_validate(facts | {name: views[name] for name in ("ndim", "scaling", "window")})
+    facts = {"embedding": embedding} | {name: views[name] for name in ("ndim", "scaling", "window")}
+    if views.get("policy") != "affine":
+        return Preprocessing.model_validate(facts | {"input_size": views["global_crops"]["size"]})
+    size, seen = views["size"], {name: views[name] for name in ("spacing", "outside")} | {"resize": "centre-crop"}
+    edges = [size] if isinstance(size, int) else list(size)
+    if len(set(edges)) > 1:
+        seen["input_shape"] = edges
+    return Preprocessing.model_validate(facts | seen | {"input_size": max(edges)})

@@ -32,6 +32,20 @@ def read_cells(path: Path) -> Cells:
     return {name.strip(): [_cell(value) for value in column] for name, column in zip(names, columns, strict=True)}
 
 
+def column_names(path: Path) -> list[str]:
+    """Return the names in the header of a table; none where it cannot be read."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            import polars as pl
+
+            return list(pl.read_parquet_schema(path))
+        with path.open(encoding="utf-8-sig") as file:
+            header = next((line for line in file if line.strip()), "")
+        return [name.strip() for name in next(csv.reader([header], delimiter=_separator(header, path)), [])]
+    except Exception:  # whoever reads the table says what is wrong with it
+        return []
+
+
 def _cell(value: str | None) -> str | None:
     return (value or "").strip() or None
 

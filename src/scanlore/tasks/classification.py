@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from scanlore.errors import DataError
 from scanlore.scans.find import Source
 from scanlore.tasks.cells import TABLES
+from scanlore.tasks.given import check_given_splits, pseudonyms, refuse_duplicates
 from scanlore.tasks.layouts import Record, read_folders, read_table
 
 MAX_NUMERIC_CLASSES = 50
@@ -88,15 +88,16 @@ def load_classification_task(path: Path) -> ClassificationTask:
     if len(classes) < 2:
         found = f"one class only, {classes[0]!r}" if classes else "no labels"
         raise DataError(f"holds {found}", where=path, fix="a classification task needs two classes or more")
-    patients = _pseudonyms([record.patient for record in records])
+    patients = pseudonyms([record.patient for record in records])
     index = {name: number for number, name in enumerate(classes)}
     cases = tuple(
         Case(record.image, index.get(record.label or ""), patient, record.split, record.source)
         for record, patient in zip(records, patients, strict=True)
     )
     task = ClassificationTask(path.stem, path if path.is_dir() else path.parent, classes, cases)
-    _refuse_duplicates(task, path)
-    _check_given_splits(task, path)
+    refuse_duplicates(task.names, path)
+    if check_given_splits(cases, [case for case in cases if case.label is not None], path):
+        require_training_cases(task, [index for index, case in enumerate(cases) if case.split == "train"], path)
     return task
 
 
@@ -144,38 +145,6 @@ def _refuse_numbers(labels: Sequence[str], path: Path) -> None:
         what = f"labels look like continuous values ({len(numbers)} different numbers in {len(labels)} cases)"
         fix = "classification needs classes: bin the values and name the bins in words"
         raise DataError(what, where=path, fix=fix)
-
-
-def _refuse_duplicates(task: ClassificationTask, path: Path) -> None:
-    repeated = [name for name, count in Counter(task.names).items() if count > 1]
-    if repeated:
-        raise DataError(f"{len(repeated)} images are listed more than once, e.g. {repeated[0]}", where=path)
-
-
-def _pseudonyms(patients: Sequence[str | None]) -> list[str | None]:
-    """Number the patients, so that no identity from the table reaches a result."""
-    numbers = {patient: number for number, patient in enumerate(sorted({patient for patient in patients if patient}))}
-    return [None if patient is None else f"patient-{numbers[patient]:05d}" for patient in patients]
-
-
-def _check_given_splits(task: ClassificationTask, path: Path) -> None:
-    labelled = [case for case in task.cases if case.label is not None]
-    without = sum(case.split is None for case in labelled)
-    if without == len(labelled):
-        return
-    if without:
-        fix = "give every labelled row its split, or none"
-        raise DataError(f"{without} labelled cases have no split while others have", where=path, fix=fix)
-    _refuse_shared_patients(task, path)
-    require_training_cases(task, [index for index, case in enumerate(task.cases) if case.split == "train"], path)
-
-
-def _refuse_shared_patients(task: ClassificationTask, path: Path) -> None:
-    pairs = {(case.patient, case.split) for case in task.cases if case.patient and case.split}
-    shared = [patient for patient, count in Counter(patient for patient, _ in pairs).items() if count > 1]
-    if shared:
-        fix = "keep all cases of a patient in one split"
-        raise DataError(f"{len(shared)} patients are in more than one split", where=path, fix=fix)
 
 
 def _name(case: Case, root: Path) -> str:

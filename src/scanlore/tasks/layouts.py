@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scanlore.errors import DataError, nearest
 from scanlore.scans.find import Source, find_sources
-from scanlore.tasks.cells import read_cells
+from scanlore.tasks.cells import Cells, read_cells
 
 logger = logging.getLogger("scanlore")
 SPLITS = ("train", "val", "test")
@@ -89,27 +89,57 @@ def read_table(path: Path) -> list[Record]:
             raise DataError(f"has no column {name!r}", where=path, fix=fix)
     missing = [None] * len(cells["image"])
     splits = cells.get("split", missing)
-    _check_splits(splits, path)
-    images = _images(cells["image"], path)
+    check_splits(splits, path)
+    images = every_file(cells, "image", path)
     rows = zip(images, cells["label"], cells.get("patient", missing), splits, strict=True)
     return [Record(*row) for row in rows]
 
 
-def _check_splits(splits: Sequence[str | None], path: Path) -> None:
+def check_splits(splits: Sequence[str | None], path: Path) -> None:
+    """Refuse cells of a split column that are no split.
+
+    Raises:
+        DataError: With the first of them.
+    """
     for row, split in enumerate(splits, start=1):
         if split is not None and split not in SPLITS:
             fix = f"splits are {', '.join(SPLITS)}{nearest(split, list(SPLITS))}"
             raise DataError(f"row {row}: {split!r} is no split", where=path, fix=fix)
 
 
-def _images(cells: Sequence[str | None], path: Path) -> list[Path]:
-    empty = [row for row, cell in enumerate(cells, start=1) if cell is None]
+def every_file(cells: Cells, column: str, path: Path) -> list[Path]:
+    """Return the files that a column names, none of them missing.
+
+    Raises:
+        DataError: A cell is empty, or files do not exist.
+    """
+    files = files_where_given(cells, column, path)
+    empty = [row for row, file in enumerate(files, start=1) if file is None]
     if empty:
-        raise DataError(f"row {empty[0]}: the column 'image' is empty", where=path)
-    images = [Path(os.path.normpath(path.parent / cell)) for cell in cells if cell is not None]
-    absent = [str(image) for image in images if not image.exists()]
+        raise DataError(f"row {empty[0]}: the column {column!r} is empty", where=path)
+    return [file for file in files if file is not None]
+
+
+def files_where_given(cells: Cells, column: str, path: Path) -> list[Path | None]:
+    """Return the files that a column names; `None` for empty cells.
+
+    Args:
+        cells: Of the table.
+        column: Its cells are absolute paths, or relative to the table's folder.
+        path: The table.
+
+    Raises:
+        DataError: Files do not exist.
+    """
+    files = [None if cell is None else Path(os.path.normpath(path.parent / cell)) for cell in cells[column]]
+    given = [file for file in files if file is not None]
+    absent = [str(file) for file in given if not file.exists()]
     if absent:
         some = ", ".join(absent[:NUM_NAMED]) + (", ..." if len(absent) > NUM_NAMED else "")
-        fix = "the column 'image' holds absolute paths, or paths relative to the table's folder"
-        raise DataError(f"{len(absent)} of {len(images)} images do not exist: {some}", where=path, fix=fix)
-    return images
+        fix = f"the column {column!r} holds absolute paths, or paths relative to the table's folder"
+        raise DataError(f"{len(absent)} of {len(given)} {_plural(column)} do not exist: {some}", where=path, fix=fix)
+    return files
+
+
+def _plural(column: str) -> str:
+    return "masks" if column == "mask" else "images"

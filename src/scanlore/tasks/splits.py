@@ -11,9 +11,11 @@ import numpy as np
 
 from scanlore.errors import DataError
 from scanlore.tasks.classification import ClassificationTask, require_training_cases
+from scanlore.tasks.segmentation import SegmentationTask
 
 TEST_FRACTION = 0.2
 VAL_FRACTION = 0.2
+Task = ClassificationTask | SegmentationTask
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,11 @@ class Splits:
         return [index for index, name in enumerate(self.of_case) if name == split]
 
 
-def complete_splits(task: ClassificationTask, seed: int, needs_val: bool) -> Splits:
+def complete_splits(task: Task, seed: int, needs_val: bool) -> Splits:
     """Complete the splits a task gives: a fifth for testing, and a fifth of the rest for validation where needed.
 
-    What is drawn is stratified by class and drawn by patient where known, else by case; each class keeps a training
-    case. The same seed draws the same cases, whatever their order.
+    What is drawn is drawn by patient where known, else by case. In a classification task it is stratified by class, and
+    each class keeps a training case. The same seed draws the same cases, whatever their order.
 
     Args:
         task: The task; splits it gives are kept.
@@ -45,40 +47,51 @@ def complete_splits(task: ClassificationTask, seed: int, needs_val: bool) -> Spl
         needs_val: Whether the protocol chooses by validation.
 
     Raises:
-        DataError: A class is left without a training case, or nothing is left to test on or to choose by.
+        DataError: A class is left without a training case, or nothing is left to train on, to test on or to choose by.
     """
-    split_of = {index: case.split or "train" for index, case in enumerate(task.cases) if case.label is not None}
+    strata = _strata(task)
+    labelled = [index for index, stratum in enumerate(strata) if stratum is not None]
+    split_of = {index: task.cases[index].split or "train" for index in labelled}
     for position, (split, fraction) in enumerate({"test": TEST_FRACTION, "val": VAL_FRACTION}.items()):
         wanted = split == "test" or needs_val
         if wanted and split not in split_of.values():
             pool = [index for index, name in split_of.items() if name == "train"]
-            chosen = _draw(task, pool, fraction, np.random.default_rng([seed, position]))
+            chosen = _draw(_units(task, pool), strata, fraction, np.random.default_rng([seed, position]))
             split_of |= dict.fromkeys(chosen, split)
     names = [split_of.get(index) for index in range(len(task.cases))]
     _check(task, names, needs_val)
-    labelled = [case for case in task.cases if case.label is not None]
-    return Splits(tuple(names), "known" if all(case.patient for case in labelled) else "unknown")
+    is_known = all(task.cases[index].patient for index in labelled)
+    return Splits(tuple(names), "known" if is_known else "unknown")
 
 
-def _draw(task: ClassificationTask, pool: Sequence[int], fraction: float, rng: np.random.Generator) -> list[int]:
-    """Draw a share of the patients of every class; at least one, and never the last."""
-    by_class: dict[int, list[list[int]]] = defaultdict(list)
-    for unit in _units(task, pool):
-        by_class[_commonest(task, unit)].append(unit)
+def _strata(task: Task) -> list[int | None]:
+    """Return what the cases are drawn evenly from, a number for each; `None` for cases without label."""
+    if isinstance(task, ClassificationTask):
+        return [case.label for case in task.cases]
+    return [None if case.mask is None else 0 for case in task.cases]
+
+
+def _draw(
+    units: Sequence[Sequence[int]], strata: Sequence[int | None], fraction: float, rng: np.random.Generator
+) -> list[int]:
+    """Draw a share of the patients of every stratum; at least one, and never the last."""
+    by_stratum: dict[int, list[Sequence[int]]] = defaultdict(list)
+    for unit in units:
+        by_stratum[_commonest(strata, unit)].append(unit)
     chosen: list[int] = []
-    for label in sorted(by_class):
-        units = by_class[label]
-        num_drawn = min(len(units) - 1, max(1, round(fraction * len(units))))
-        chosen += [index for unit in rng.permutation(len(units))[:num_drawn] for index in units[unit]]
+    for stratum in sorted(by_stratum):
+        members = by_stratum[stratum]
+        num_drawn = min(len(members) - 1, max(1, round(fraction * len(members))))
+        chosen += [index for unit in rng.permutation(len(members))[:num_drawn] for index in members[unit]]
     return chosen
 
 
-def _commonest(task: ClassificationTask, unit: Sequence[int]) -> int:
-    counts = Counter(label for index in unit if (label := task.cases[index].label) is not None)
-    return max(counts, key=lambda label: (counts[label], label))
+def _commonest(strata: Sequence[int | None], unit: Sequence[int]) -> int:
+    counts = Counter(stratum for index in unit if (stratum := strata[index]) is not None)
+    return max(counts, key=lambda stratum: (counts[stratum], stratum))
 
 
-def _units(task: ClassificationTask, pool: Sequence[int]) -> list[list[int]]:
+def _units(task: Task, pool: Sequence[int]) -> list[list[int]]:
     """Group cases by patient, a case of unknown patient alone; in the order of names."""
     names = task.names
     units: dict[str, list[int]] = defaultdict(list)
@@ -87,13 +100,23 @@ def _units(task: ClassificationTask, pool: Sequence[int]) -> list[list[int]]:
     return list(units.values())
 
 
-def _check(task: ClassificationTask, splits: Sequence[str | None], needs_val: bool) -> None:
-    require_training_cases(task, [index for index, split in enumerate(splits) if split == "train"], task.name)
+def _check(task: Task, splits: Sequence[str | None], needs_val: bool) -> None:
+    is_classification = isinstance(task, ClassificationTask)
+    if isinstance(task, ClassificationTask):
+        require_training_cases(task, [index for index, split in enumerate(splits) if split == "train"], task.name)
     if "test" not in splits:
-        raise DataError("too few cases: none is left to test on", where=task.name, fix="give two cases a class or more")
-    if needs_val:
-        present = {case.label for case, split in zip(task.cases, splits, strict=True) if split == "val"}
-        absent = [repr(name) for number, name in enumerate(task.classes) if number not in present]
-        if absent:
-            fix = "give it three cases or more, or take the protocol knn, which chooses nothing"
-            raise DataError(f"no validation case of class {', '.join(absent)}", where=task.name, fix=fix)
+        fix = f"give two cases{' a class' if is_classification else ''} or more"
+        raise DataError("too few cases: none is left to test on", where=task.name, fix=fix)
+    if needs_val and isinstance(task, ClassificationTask):
+        _check_validation(task, splits)
+    elif needs_val and "val" not in splits:
+        fix = "give three cases or more, or choose nothing by validation"
+        raise DataError("too few cases: none is left to choose by", where=task.name, fix=fix)
+
+
+def _check_validation(task: ClassificationTask, splits: Sequence[str | None]) -> None:
+    present = {case.label for case, split in zip(task.cases, splits, strict=True) if split == "val"}
+    absent = [repr(name) for number, name in enumerate(task.classes) if number not in present]
+    if absent:
+        fix = "give it three cases or more, or take the protocol knn, which chooses nothing"
+        raise DataError(f"no validation case of class {', '.join(absent)}", where=task.name, fix=fix)

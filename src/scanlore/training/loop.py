@@ -17,15 +17,32 @@ from scanlore.errors import ScanloreError
 from scanlore.methods.contract import Method, Progress
 from scanlore.training.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
 from scanlore.training.metrics import MetricsWriter
+from scanlore.training.optim_settings import OptimSettings
 from scanlore.training.optimizer import build_optimizer, clip_parts, set_schedules
 from scanlore.training.parallel import World, accumulating, replicate
-from scanlore.training.settings import PretrainSettings
-from scanlore.views.loader import Batch, to_device
+from scanlore.training.settings import TrainingSettings
 from scanlore.views.randomness import keyed_seed
 
 logger = logging.getLogger("scanlore")
 Row = dict[str, Any]
 Look = Callable[[Method, Row], Row]
+
+
+@dataclass(frozen=True)
+class LoopPlan:
+    """What the loop needs of the settings of a run, with every `auto` resolved.
+
+    Attributes:
+        training: Steps, batch size and checkpoints.
+        optim: The optimiser.
+        seed: Of the run.
+        look_every: Steps between looks.
+    """
+
+    training: TrainingSettings
+    optim: OptimSettings
+    seed: int
+    look_every: int
 
 
 @dataclass
@@ -34,21 +51,23 @@ class Callbacks:
 
     Attributes:
         batches: `(first, stop) -> batches`, the numbered batches of this rank.
-        look: Called by the main process every `health.every` steps; returns values for the metrics; `None` never looks.
+        prepare: Moves a batch to the device and augments it there.
+        look: Called by the main process every `look_every` steps; returns values for the metrics; `None` never looks.
         progress: Called by the main process after every step with the rows of metrics and timings.
     """
 
-    batches: Callable[[int, int], Iterator[Batch]]
+    batches: Callable[[int, int], Iterator[Any]]
+    prepare: Callable[[Any], Any]
     look: Look | None
     progress: Callable[[Row, Row], None]
 
 
-def train(method: Method, settings: PretrainSettings, out: Path, world: World, callbacks: Callbacks) -> int:
+def train(method: Method, plan: LoopPlan, out: Path, world: World, callbacks: Callbacks) -> int:
     """Train until the last step, from the newest checkpoint where there is one.
 
     Args:
         method: On `world.device`.
-        settings: Of the run, with every `auto` resolved.
+        plan: Of the run.
         out: The run folder.
         world: Where this process stands.
         callbacks: Data, health and progress.
@@ -59,7 +78,7 @@ def train(method: Method, settings: PretrainSettings, out: Path, world: World, c
     Raises:
         ScanloreError: The gradients were not finite for too many steps in a row, or a scan cannot be read.
     """
-    loop = _Loop(method, settings, world)
+    loop = _Loop(method, plan, world, callbacks.prepare)
     steps = checkpoint_steps(out)
     if steps:
         loop.restore(load_checkpoint(out, steps[-1]))
@@ -74,13 +93,13 @@ def train(method: Method, settings: PretrainSettings, out: Path, world: World, c
 
 
 def _run(loop: _Loop, out: Path, callbacks: Callbacks, writer: MetricsWriter | None) -> None:
-    training = loop.settings.training
+    training = loop.plan.training
     first, stop = (step * training.accumulate for step in (loop.step, training.steps))
     batches = _timed(callbacks.batches(first, stop))
     while loop.step < training.steps:
         began = time.perf_counter()
         values, waited = loop.do_step(batches)
-        every = loop.settings.health.every
+        every = loop.plan.look_every
         is_last = loop.step == training.steps
         if writer is not None:
             if callbacks.look and (loop.step % every == 0 or is_last):
@@ -94,7 +113,7 @@ def _run(loop: _Loop, out: Path, callbacks: Callbacks, writer: MetricsWriter | N
                 save_checkpoint(out, loop.step, loop.state(), training.keep_checkpoints)
 
 
-def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
     while True:
         began = time.perf_counter()
         try:
@@ -107,12 +126,12 @@ def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
 class _Loop:
     """State that changes from step to step."""
 
-    def __init__(self, method: Method, settings: PretrainSettings, world: World) -> None:
-        self.method, self.settings, self.world = method, settings, world
+    def __init__(self, method: Method, plan: LoopPlan, world: World, prepare: Callable[[Any], Any]) -> None:
+        self.method, self.plan, self.world, self.prepare = method, plan, world, prepare
         self.module = method.as_module().train()
         self.call: nn.Module = replicate(self.module, world)
         self.rules = method.param_rules()
-        self.optimizer = build_optimizer(self.module, self.rules, settings.optim)
+        self.optimizer = build_optimizer(self.module, self.rules, plan.optim)
         self.step, self.num_bad = 0, 0
 
     def state(self) -> dict[str, Any]:
@@ -128,12 +147,12 @@ class _Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.num_bad = state["step"], state["num_bad"]
 
-    def do_step(self, batches: Iterator[tuple[Batch, float]]) -> tuple[Row, float]:
+    def do_step(self, batches: Iterator[tuple[Any, float]]) -> tuple[Row, float]:
         """Do one optimiser step; returns its metrics and the seconds spent waiting for data."""
-        progress = Progress(self.step, self.settings.training.steps)
-        scheduled = set_schedules(self.optimizer, self.settings.optim, self.settings.training.batch_size, progress)
+        progress = Progress(self.step, self.plan.training.steps)
+        scheduled = set_schedules(self.optimizer, self.plan.optim, self.plan.training.batch_size, progress)
         terms, waited = self._accumulate(batches, progress)
-        norms = clip_parts(self.module, self.rules, self.settings.optim.clip)
+        norms = clip_parts(self.module, self.rules, self.plan.optim.clip)
         is_finite = bool(torch.stack([norm.detach() for norm in norms.values()]).isfinite().all())
         if is_finite:
             self.optimizer.step()
@@ -146,19 +165,18 @@ class _Loop:
         values |= {name: float(value) for name, value in self.method.observed.values.items()}
         return values | ({} if is_finite else {"skipped": True}), waited
 
-    def _accumulate(self, batches: Iterator[tuple[Batch, float]], progress: Progress) -> tuple[Row, float]:
-        passes, waited = self.settings.training.accumulate, 0.0
+    def _accumulate(self, batches: Iterator[tuple[Any, float]], progress: Progress) -> tuple[Row, float]:
+        passes, waited = self.plan.training.accumulate, 0.0
         sums: dict[str, Tensor] = {}
-        clip = not self.settings.views.photometric.exact
         for number in range(passes):
             batch, seconds = next(batches)
             waited += seconds
-            batch = to_device(batch, self.world.device, clip)
+            batch = self.prepare(batch)
             # The only source of randomness in the network is reset at every pass, so no state needs saving; only now,
             # as a loader draws from it when it starts
-            torch.manual_seed(keyed_seed(self.settings.seed, progress.step, self.world.rank, number))
+            torch.manual_seed(keyed_seed(self.plan.seed, progress.step, self.world.rank, number))
             with accumulating(self.call, is_last=number == passes - 1):
-                with autocast(self.settings.training.precision, self.world.device):
+                with autocast(self.plan.training.precision, self.world.device):
                     terms: dict[str, Tensor] = self.call(batch, progress)
                 torch.stack(list(terms.values())).sum().div(passes).backward()
             for name, term in terms.items():
@@ -169,7 +187,7 @@ class _Loop:
         self.num_bad = 0 if is_finite else self.num_bad + 1
         if not is_finite:
             logger.warning("step %d was skipped: its gradients are not finite", self.step + 1)
-        if self.num_bad >= self.settings.training.max_bad_steps:
+        if self.num_bad >= self.plan.training.max_bad_steps:
             what = f"gradients were not finite for {self.num_bad} steps in a row"
             fix = "lower optim.lr or use training.precision=fp32; the last checkpoint is intact"
             raise ScanloreError(what, where=f"step {self.step + 1}", fix=fix)

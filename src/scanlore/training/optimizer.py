@@ -1,4 +1,4 @@
-"""AdamW with layer-wise decay, and what is set before every step."""
+"""The optimiser, its groups, and what is set before every step."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from scanlore.methods.contract import ParamRule, Progress
-from scanlore.methods.schedules import cosine, warmup_then_cosine
-from scanlore.training.settings import OptimSettings
+from scanlore.training.optim_settings import AdamWSettings, OptimSettings
 
 
-def build_optimizer(module: nn.Module, rules: list[ParamRule], settings: OptimSettings) -> torch.optim.AdamW:
-    """Build AdamW; parameters under the same rule share a group.
+def build_optimizer(module: nn.Module, rules: list[ParamRule], settings: OptimSettings) -> torch.optim.Optimizer:
+    """Build the optimiser; parameters under the same rule share a group.
 
     Args:
         module: The method.
@@ -23,13 +22,20 @@ def build_optimizer(module: nn.Module, rules: list[ParamRule], settings: OptimSe
     parameters = dict(module.named_parameters())
     groups: dict[tuple[float, bool, float], list[Tensor]] = {}
     for rule in rules:
-        scale = settings.layer_decay**rule.layers_above * (settings.patch_embed_lr if rule.is_patch_embed else 1.0)
-        groups.setdefault((scale, rule.decay, rule.frozen_share), []).append(parameters[rule.name])
+        groups.setdefault((_lr_scale(rule, settings), rule.decay, rule.frozen_share), []).append(parameters[rule.name])
     options: list[dict[str, Any]] = [
         {"params": params, "lr_scale": scale, "decay": decay, "frozen_share": frozen}
         for (scale, decay, frozen), params in groups.items()
     ]
-    return torch.optim.AdamW(options, lr=0.0, betas=settings.betas, weight_decay=0.0, fused=True)
+    if isinstance(settings, AdamWSettings):
+        return torch.optim.AdamW(options, lr=0.0, betas=settings.betas, weight_decay=0.0, fused=True)
+    return torch.optim.SGD(options, lr=0.0, momentum=settings.momentum, nesterov=True, fused=True)
+
+
+def _lr_scale(rule: ParamRule, settings: OptimSettings) -> float:
+    if not isinstance(settings, AdamWSettings):
+        return 1.0
+    return settings.layer_decay**rule.layers_above * (settings.patch_embed_lr if rule.is_patch_embed else 1.0)
 
 
 def set_schedules(
@@ -40,8 +46,7 @@ def set_schedules(
     Returns:
         `lr` (of the top layer) and `weight_decay`.
     """
-    lr = warmup_then_cosine(settings.peak_lr(batch_size), settings.min_lr, settings.warmup, progress.share)
-    decay = cosine(*settings.weight_decay, progress.share)
+    lr, decay = settings.lr_at(progress.share, batch_size), settings.decay_at(progress.share)
     for group in optimizer.param_groups:
         group["lr"] = 0.0 if progress.share < group["frozen_share"] else lr * group["lr_scale"]
         group["weight_decay"] = decay if group["decay"] else 0.0

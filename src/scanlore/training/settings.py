@@ -7,11 +7,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from scanlore.backbones.settings import ViTSettings
+from scanlore.backbones.settings import BackboneSettings, ViTSettings
 from scanlore.config import Settings
-from scanlore.methods.dino.settings import DinoSettings
+from scanlore.methods.settings import DinoSettings, MethodSettings
 from scanlore.registry import unusable_reason
-from scanlore.views.settings import MultiCropSettings
+from scanlore.training.optim_settings import AdamWSettings, OptimSettings
+from scanlore.views.settings import AffineSettings, MultiCropSettings, ViewSettings
 
 
 class DataSettings(Settings):
@@ -19,39 +20,13 @@ class DataSettings(Settings):
 
     Attributes:
         slices_above: Volumes must have more slices than this along every axis.
+        hold_out: A labelled folder or table whose test scans are left out, wherever they lie in the corpus.
+        hold_out_fold: Of its `splits_final.json`, as `fold` of the protocol that will be scored.
     """
 
     slices_above: int = Field(24, ge=0)
-
-
-class OptimSettings(Settings):
-    """AdamW and its schedules. Shares are of the whole run.
-
-    Attributes:
-        lr: Base learning rate.
-        lr_rule: `sqrt-1024` multiplies it by sqrt(batch size / 1024); `none` takes it as it is.
-        min_lr: At the end of the cosine.
-        warmup: Share of the run in which the learning rate rises linearly from zero.
-        weight_decay: At the start and the end, cosine between.
-        betas: Of AdamW.
-        layer_decay: Factor on the learning rate per layer below the top.
-        patch_embed_lr: Further factor for the patch embedding.
-        clip: Largest gradient norm of each part of the network.
-    """
-
-    lr: float = Field(2e-3, gt=0)
-    lr_rule: Literal["sqrt-1024", "none"] = "sqrt-1024"
-    min_lr: float = Field(1e-6, ge=0)
-    warmup: float = Field(0.1, ge=0, le=1)
-    weight_decay: tuple[float, float] = (0.04, 0.4)
-    betas: tuple[float, float] = (0.9, 0.999)
-    layer_decay: float = Field(0.9, gt=0, le=1)
-    patch_embed_lr: float = Field(0.2, ge=0)
-    clip: float = Field(3.0, gt=0)
-
-    def peak_lr(self, batch_size: int) -> float:
-        """Return the learning rate after warm-up for a global batch size."""
-        return self.lr * (batch_size / 1024) ** 0.5 if self.lr_rule == "sqrt-1024" else self.lr
+    hold_out: Path | None = None
+    hold_out_fold: int | None = Field(None, ge=0)
 
 
 class TrainingSettings(Settings):
@@ -115,10 +90,10 @@ class PretrainSettings(Settings):
     source: str = ""
     seed: int = Field(0, ge=0)
     data: DataSettings = DataSettings()
-    views: MultiCropSettings = MultiCropSettings()
-    backbone: ViTSettings
-    method: DinoSettings = DinoSettings()
-    optim: OptimSettings = OptimSettings()
+    views: ViewSettings = MultiCropSettings()
+    backbone: BackboneSettings
+    method: MethodSettings = DinoSettings()
+    optim: OptimSettings = AdamWSettings()
     training: TrainingSettings
     health: HealthSettings = HealthSettings()
     embedding: Literal["cls", "mean", "cls+mean"] = "cls"
@@ -131,12 +106,38 @@ class PretrainSettings(Settings):
         if self.views.ndim != self.backbone.ndim:
             msg = f"views.ndim {self.views.ndim} and backbone.ndim {self.backbone.ndim} differ"
             raise ValueError(msg)
-        for kind in ("global_crops", "local_crops"):
-            size, patch = getattr(self.views, kind).size, self.backbone.patch_size
-            if size % patch:
-                msg = f"views.{kind}.size {size} is no multiple of backbone.patch_size {patch}"
-                raise ValueError(msg)
+        reason = _views_reason(self.views, self.backbone, self.method)
+        if reason:
+            raise ValueError(reason)
         if self.training.batch_size % self.training.accumulate:
             msg = f"training.batch_size {self.training.batch_size} is no multiple of training.accumulate"
             raise ValueError(msg)
         return self
+
+
+def _views_reason(views: ViewSettings, backbone: BackboneSettings, method: MethodSettings) -> str | None:
+    """Return why views do not fit backbone and method, `None` when they do."""
+    if isinstance(views, MultiCropSettings) != isinstance(method, DinoSettings):
+        wanted = "multi-crop" if isinstance(method, DinoSettings) else "affine"
+        return f"method {method.name!r} needs views.policy: {wanted}, not {views.policy}"
+    if isinstance(views, AffineSettings):
+        return _masks_reason(views, backbone)
+    for kind in ("global_crops", "local_crops"):
+        size = getattr(views, kind).size
+        if size % backbone.patch_size:
+            return f"views.{kind}.size {size} is no multiple of backbone.patch_size {backbone.patch_size}"
+    return None
+
+
+def _masks_reason(views: AffineSettings, backbone: BackboneSettings) -> str | None:
+    stride, masks = backbone.patch_size, views.masks
+    if masks is None:
+        return "views.masks is missing: what is hidden is what the method rebuilds"
+    if any(edge % stride for edge in views.shape):
+        size = "x".join(str(edge) for edge in views.shape)
+        return f"views.size {size} is no multiple of {stride}, by which backbone {backbone.name!r} divides a view"
+    if isinstance(backbone, ViTSettings) and masks.block != stride:
+        return f"views.masks.block {masks.block} must be backbone.patch_size {stride}: a ViT leaves out whole patches"
+    if isinstance(backbone, ViTSettings) and masks.ratio[0] != masks.ratio[1]:
+        return "views.masks.ratio needs two equal numbers for a ViT: it keeps as many patches of every view"
+    return None

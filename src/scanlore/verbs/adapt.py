@@ -4,41 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from scanlore.adaptation.settings import ProtocolSettings, protocol_settings
+from scanlore.adaptation.settings import SETTINGS, ClassificationSettings, is_for_segmentation, protocol_settings
 from scanlore.errors import ConfigError
-from scanlore.run import Run, check_run
-
-if TYPE_CHECKING:
-    from scanlore.tasks.classification import ClassificationTask
-    from scanlore.tasks.splits import Splits
-
-
-@dataclass(frozen=True)
-class MetricRow:
-    """One metric on the test set.
-
-    Attributes:
-        metric: Its name.
-        class_name: The class it is of; `None` for all together.
-        value: Its value; `None` where undefined.
-        low: Lower end of the 95 % interval.
-        high: Upper end.
-        n: Scored cases.
-        reason: Why there is no value.
-    """
-
-    metric: str
-    class_name: str | None
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    reason: str | None
+from scanlore.tasks.budget import Budget, parse_labels
+from scanlore.verbs.metric_rows import MetricRow, metric_rows
 
 
 @dataclass(frozen=True)
@@ -54,6 +28,7 @@ class AdaptResult:
         num_val: Validation cases.
         num_test: Test cases.
         patients: `known` when splits are by patient, else `unknown`.
+        seen: Whether pretraining saw a test scan: `none`, `scan` or `unknown`.
         warnings: Doubts about the fit.
         problems: Reason of each case that could not be read.
         already_finished: Whether `out` held this very run, so that nothing was computed.
@@ -67,6 +42,7 @@ class AdaptResult:
     num_val: int
     num_test: int
     patients: str
+    seen: str
     warnings: tuple[str, ...]
     problems: dict[str, str]
     already_finished: bool
@@ -79,21 +55,28 @@ def adapt(
     protocol: str,
     recipe: str | None = None,
     overrides: Sequence[str] = (),
+    labels: str | Budget = "all",
     seed: int = 0,
     device: str = "auto",
 ) -> AdaptResult:
-    """Fit a protocol to a classification task on top of a frozen model, and score it once on the test cases.
+    """Adapt a model to a labelled task, and score it once on the test cases.
 
-    Splits the task does not give are drawn by patient where patients are known. Choices see validation cases only.
+    Splits the task does not give are drawn by patient where patients are known. Choices see validation cases only. The
+    test cases of a segmentation task are the same for every seed.
 
     Args:
         model: A model reference: a model folder, `random:vit-small`, `pixels:32` ...
-        task: A folder per class, or a table with the columns image, label and optionally patient and split.
-        out: The run folder. The same call again returns its results; other settings are refused.
-        protocol: `knn` or `linear-probe`.
+        task: Classification: a folder per class, or a table with the columns image, label and optionally patient and
+            split. Segmentation: a folder of the Medical Segmentation Decathlon or of nnU-Net, or a table with the
+            columns image, mask and optionally patient and split.
+        out: The run folder. The same call again goes on with an interrupted run, or returns the results of a finished
+            one; other settings are refused.
+        protocol: `knn` or `linear-probe` for classes; `transfer` or `linear-decoder` for voxels.
         recipe: Name or path of a recipe of this protocol; `None` for the one called like it.
-        overrides: Dotted overrides such as `steps=500`.
-        seed: Of drawn splits, of the protocol and of the intervals.
+        overrides: Dotted overrides such as `training.steps=500`.
+        labels: Which training scans are used, of a segmentation task: `all`, a number of scans, or a share such as
+            `0.1` or `10%`. Smaller budgets lie within larger ones; the seed draws them, and not the model.
+        seed: Of drawn splits, of the label budget, of the protocol and of the intervals.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Raises:
@@ -104,85 +87,84 @@ def adapt(
     settings = protocol_settings(protocol, recipe, overrides)
     if seed < 0:
         raise ConfigError(f"must be 0 or more, got {seed}", where="seed")
-    from scanlore.inference.fingerprint import weights_fingerprint
-    from scanlore.inference.open_model import open_model
-    from scanlore.tasks.classification import load_classification_task
-    from scanlore.tasks.splits import complete_splits
+    budget = parse_labels(labels) if isinstance(labels, str) else labels
+    _check_kind(Path(task), protocol)
+    call = Call(model, Path(task), Path(out), seed, device)
+    if isinstance(settings, ClassificationSettings):
+        if budget != "all":
+            fix = "leave it out; transfer and linear-decoder have label budgets"
+            raise ConfigError(f"the protocol {protocol} takes all training cases", where="labels", fix=fix)
+        from scanlore.verbs.adapt_classification import adapt_classification
 
-    labelled = load_classification_task(Path(task))
-    splits = complete_splits(labelled, seed, needs_val=settings.protocol != "knn")
-    network, device = open_model(model, [case.scan for case in labelled.cases], device)
-    weights = weights_fingerprint(network)
-    config = {
-        "model": str(model),
-        "weights": weights,
-        "task": str(task),
-        "task_fingerprint": labelled.fingerprint(),
-        "seed": seed,
-        **settings.model_dump(mode="json"),
-    }
-    if check_run(Path(out), "adapt", config) == "finished":
-        return _result(Path(out), already_finished=True)
-    run = Run(Path(out), "adapt", config)
-    with run.logging():
-        _run(run, network, labelled, splits, settings, config, device)
-    return _result(Path(out), already_finished=False)
+        return read_result(call.out, already_finished=adapt_classification(call, settings) == "finished")
+    from scanlore.verbs.adapt_segmentation import adapt_segmentation
+
+    return read_result(call.out, already_finished=adapt_segmentation(call, settings, budget) == "finished")
 
 
-def _run(
-    run: Run,
-    network: Any,
-    task: ClassificationTask,
-    splits: Splits,
-    settings: ProtocolSettings,
-    config: dict[str, Any],
-    device: str,
-) -> None:
-    from scanlore.evaluation.tables import write_tables
-    from scanlore.evaluation.trial import run_classification_trial
-    from scanlore.progress import progress_bar
+@dataclass(frozen=True)
+class Call:
+    """What was asked for, besides the protocol.
 
-    # What the trial is, not where its files lie.
+    Attributes:
+        model: A model reference.
+        task: Path of the task.
+        out: The run folder.
+        seed: Of the trial.
+        device: As asked for.
+    """
+
+    model: str | Path
+    task: Path
+    out: Path
+    seed: int
+    device: str
+
+
+def _check_kind(task: Path, protocol: str) -> None:
+    """Refuse a protocol for the other kind of task, with the names of those that fit.
+
+    Raises:
+        ConfigError: It is for the other kind.
+    """
+    from scanlore.tasks.segmentation import is_segmentation_task
+
+    voxels = is_segmentation_task(task)
+    if voxels != is_for_segmentation(protocol):
+        kind = "masks" if voxels else "one label per scan"
+        fitting = [name for name in SETTINGS if is_for_segmentation(name) == voxels]
+        fix = f"protocols for it: {', '.join(fitting)}"
+        raise ConfigError(f"{protocol!r} does not fit a task with {kind}", where=f"{task}", fix=fix)
+
+
+def trial_id(config: Mapping[str, Any]) -> str:
+    """Return the identity of a trial: what it is, not where its files lie."""
     identity = {key: value for key, value in config.items() if key != "task"}
-    trial = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    run.note(device=device)
-    with progress_bar("features", "scans") as progress:
-        done = run_classification_trial(
-            network,
-            task,
-            splits,
-            settings,
-            trial,
-            seed=config["seed"],
-            device=device,
-            seal=lambda choices: run.note(sealed=choices),
-            progress=progress,
-        )
-    trials = [row | {"model": config["model"], "weights": config["weights"]} for row in done.trials]
-    write_tables(run.out, trials, done.predictions, done.results)
-    run.note(warnings=done.warnings, problems=done.problems)
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _result(out: Path, already_finished: bool) -> AdaptResult:
-    from scanlore.evaluation.tables import read_table
+def read_result(out: Path, already_finished: bool) -> AdaptResult:
+    """Read the result of a finished run.
 
-    trial = read_table(out, "trials").row(0, named=True)
-    results = read_table(out, "results")
+    Args:
+        out: The run folder.
+        already_finished: Whether nothing was computed.
+    """
+    from scanlore.evaluation.tables import read_tables
+
+    tables = read_tables(out)
+    trial = tables.trials.row(0, named=True)
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    rows = tuple(
-        MetricRow(row["metric"], row["class_or_region"], row["value"], row["low"], row["high"], row["n"], row["reason"])
-        for row in results.iter_rows(named=True)
-        if row["case"] is None
-    )
     return AdaptResult(
         out=out,
         trial=trial["trial"],
-        rows=rows,
+        rows=metric_rows(tables.results),
         chosen=json.loads(trial["chosen"]),
         num_train=trial["num_train"],
         num_val=trial["num_val"],
         num_test=trial["num_test"],
         patients=trial["patients"],
+        seen=trial["seen"],
         warnings=tuple(record["warnings"]),
         problems=record["problems"],
         already_finished=already_finished,

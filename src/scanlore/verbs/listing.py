@@ -46,7 +46,13 @@ def show_recipe(name: str) -> dict[str, Any]:
 def list_models() -> list[dict[str, Any]]:
     """Return the registered backbones."""
     return [
-        {"name": name, "width": entry.embed_dim, "depth": entry.depth, "heads": entry.num_heads, "note": entry.note}
+        {
+            "name": name,
+            "width": entry.embed_dim,
+            "depth": entry.depth,
+            "heads": entry.num_heads or None,
+            "note": entry.note,
+        }
         for name, entry in BACKBONES.items()
     ]
 
@@ -61,7 +67,7 @@ def show_model(name: str) -> dict[str, Any]:
     from pathlib import Path
 
     if name in BACKBONES:
-        return {"name": name} | asdict(BACKBONES[name])
+        return {"name": name} | {key: value for key, value in asdict(BACKBONES[name]).items() if value}
     path = Path(name)
     for folder in (path / "model", path):
         if (folder / "model.json").is_file():

@@ -15,16 +15,18 @@ from scanlore.corpus.index import StoredScans
 from scanlore.evaluation.metrics import accuracy
 from scanlore.inference.extract import extract
 from scanlore.methods.contract import Method
-from scanlore.modelfolder.model import Model
+from scanlore.modelfolder.model import Model, grid_map
 from scanlore.modelfolder.preprocessing import Preprocessing
 from scanlore.modelfolder.reference import preprocessing_of
+from scanlore.reports.reconstruction import draw_reconstruction
 from scanlore.scans.intensity import linear_map
 from scanlore.tasks.classification import ClassificationTask, load_classification_task
 from scanlore.tasks.splits import complete_splits
 from scanlore.training.health import health
 from scanlore.training.settings import PretrainSettings
+from scanlore.views.loader import LoaderPlan, make_batch, to_device
 from scanlore.views.sampler import sample
-from scanlore.views.view import View, box_map, compose, slice_map
+from scanlore.views.view import View, compose, slice_map
 
 BATCH_SIZE = 16
 
@@ -36,12 +38,17 @@ class Looks:
         settings: Of the run.
         scans: Of the corpus; evenly spaced ones are looked at.
         device: Of the network.
+        plan: Of the loader; the first batch is rebuilt where the method rebuilds views.
+        out: The run folder, for pictures.
 
     Raises:
         DataError: The labelled folder is no task.
     """
 
-    def __init__(self, settings: PretrainSettings, scans: StoredScans, device: torch.device) -> None:
+    def __init__(
+        self, settings: PretrainSettings, scans: StoredScans, device: torch.device, plan: LoaderPlan, out: Path
+    ) -> None:
+        self.plan, self.out, self.clips = plan, out, settings.views.clips
         self.preprocessing = preprocessing_of(settings.views.model_dump(mode="json"), settings.embedding)
         self.device = device
         chosen = np.linspace(0, len(scans) - 1, min(len(scans), settings.health.scans)).round().astype(int)
@@ -49,13 +56,21 @@ class Looks:
         labelled = settings.health.labelled
         self.task = None if labelled is None else load_classification_task(Path(labelled))
 
-    def __call__(self, method: Method) -> dict[str, Any]:
-        """Return health and, where there are labels, `knn_accuracy`."""
+    def __call__(self, method: Method, step: int) -> dict[str, Any]:
+        """Return health and, where there are labels, `knn_accuracy`; draws what the method rebuilds."""
+        self._draw(method, step)
         model = Model("this run", method.exported(), self.preprocessing)
         values: dict[str, Any] = dict(health(self._embed(model)))
         if self.task is not None:
             values["knn_accuracy"] = knn_accuracy(model, self.task, self.device)
         return values
+
+    def _draw(self, method: Method, step: int) -> None:
+        rebuild = getattr(method, "reconstruct", None)
+        if rebuild is None:
+            return
+        batch = to_device(make_batch(self.plan, 0), self.device, self.clips)
+        draw_reconstruction(rebuild(batch), self.out / "previews" / f"step_{step:08d}.png", step)
 
     @torch.inference_mode()
     def _embed(self, model: Model) -> Tensor:
@@ -81,16 +96,16 @@ def knn_accuracy(model: Model, task: ClassificationTask, device: torch.device) -
     return float(accuracy(labels["test"], fitted.predict(tables["test"])))
 
 
-def whole_view(scans: StoredScans, index: int, preprocessing: Preprocessing) -> Tensor:
+def whole_view(scans: StoredScans, index: int, facts: Preprocessing) -> Tensor:
     """Return the whole stored scan as one view `(1, *spatial)`; the middle slice of a volume for 2D models."""
     entry = scans.entry(index)
-    size = (preprocessing.input_size,) * preprocessing.ndim
-    shape = list(entry.shape)
-    if preprocessing.ndim == len(shape):
-        matrix = box_map(np.zeros(len(shape)), shape, size)
-    else:
+    shape, outer = np.array(entry.shape), None
+    axes = np.arange(len(shape))
+    if facts.ndim < len(shape):
         axis = entry.through_axis if entry.through_axis is not None else len(shape) - 1
-        plane = [edge for other, edge in enumerate(shape) if other != axis]
-        matrix = compose(slice_map(axis, shape[axis] // 2), box_map(np.zeros(2), plane, size))
-    scaling = linear_map(preprocessing.scaling, entry.stats, preprocessing.window)
-    return sample(scans.pyramid(index), View(matrix, size), scaling, "evaluation")[None]
+        outer, axes = slice_map(axis, shape[axis] // 2), np.delete(axes, axis)
+    spacing = None if entry.spacing is None else np.array(entry.spacing)[axes]
+    matrix = grid_map(facts, np.zeros(len(axes), int), shape[axes], spacing)
+    view = View(matrix if outer is None else compose(outer, matrix), facts.shape)
+    scaling = linear_map(facts.scaling, entry.stats, facts.window)
+    return sample(scans.pyramid(index), view, scaling, "evaluation", facts.outside)[None]

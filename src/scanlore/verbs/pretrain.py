@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from scanlore.config import apply_overrides, load_recipe, validate
 from scanlore.errors import DataError
+from scanlore.methods.settings import DinoSettings
+from scanlore.modelfolder.seen import write_seen
 from scanlore.progress import progress_bar
 from scanlore.run import Run, check_run, write_atomically
+from scanlore.training.optim_settings import AdamWSettings
 from scanlore.training.settings import PretrainSettings
 
 if TYPE_CHECKING:
-    from scanlore.backbones.vit import ViT
+    from torch import nn
+
     from scanlore.corpus.index import Corpus, StoredScans
     from scanlore.methods.contract import Method
     from scanlore.training.loop import Look
@@ -88,10 +92,11 @@ def pretrain(
         if not world.is_main:
             _train(resolved, scans, Path(out), world, None)
             return PretrainResult(Path(out), Path(out) / "model", state, resolved.training.steps, {}, [])
-        looks = _open_looks(resolved, scans, world)
+        looks = _open_looks(resolved, scans, world, Path(out))
         run = Run(Path(out), "pretrain", plain)
         with run.logging():
             _write_data(run.out, opened, scans)
+            write_seen(run.out, scans)
             method = _train(resolved, scans, run.out, world, _looker(resolved, looks, run))
             _export(method.exported(), resolved, scans, run.out)
     return _result(Path(out), state)
@@ -113,9 +118,14 @@ def _resolve(settings: PretrainSettings, world: World) -> PretrainSettings:
 def _select(corpus: Corpus, settings: PretrainSettings) -> StoredScans:
     ndim = 3 if settings.views.ndim == 3 else None
     scans = corpus.select(ndim=ndim, slices_above=settings.data.slices_above)
+    if settings.data.hold_out:
+        from scanlore.verbs.hold_out import held_out_ids
+
+        scans = scans.without(held_out_ids(settings.data.hold_out, settings.data.hold_out_fold))
     if len(scans) < 2:
         wanted = f"{settings.views.ndim}D recipe needs at least 2 scans"
         detail = f" with more than {settings.data.slices_above} slices" if ndim == 3 else ""
+        detail += " that are not held out" if settings.data.hold_out else ""
         fix = "see `scanlore corpus show`, or choose a recipe of the corpus's kind"
         raise DataError(f"a {wanted}{detail}; the corpus has {len(scans)}", where=corpus.root, fix=fix)
     return scans
@@ -123,15 +133,16 @@ def _select(corpus: Corpus, settings: PretrainSettings) -> StoredScans:
 
 def _write_data(out: Path, corpus: Corpus, scans: StoredScans) -> None:
     facts = {"corpus": str(corpus.root), "fingerprint": corpus.fingerprint(), "num_entries": len(scans)}
+    facts["num_left_out"] = len(corpus.select()) - len(scans)
     write_atomically(out / "data.json", json.dumps(facts, indent=2) + "\n")
 
 
 def _train(settings: PretrainSettings, scans: StoredScans, out: Path, world: World, look: Look | None) -> Method:
     from scanlore.backbones.build import build_backbone
     from scanlore.methods.build import build_method
-    from scanlore.training.loop import Callbacks, train
+    from scanlore.training.loop import Callbacks, LoopPlan, train
     from scanlore.training.parallel import default_workers
-    from scanlore.views.loader import batches
+    from scanlore.views.loader import batches, to_device
 
     method = build_method(build_backbone(settings.backbone, settings.seed), settings.method, settings.seed)
     method.as_module().to(world.device)
@@ -148,30 +159,34 @@ def _train(settings: PretrainSettings, scans: StoredScans, out: Path, world: Wor
         def loader(first: int, stop: int) -> Iterator[Batch]:
             return batches(plan, first, stop, num_workers)
 
-        train(method, settings, out, world, Callbacks(loader, look, progress))
+        def prepare(batch: Batch) -> Batch:
+            return to_device(batch, world.device, clip=settings.views.clips)
+
+        every = settings.health.every
+        loop = LoopPlan(settings.training, settings.optim, settings.seed, every)
+        train(method, loop, out, world, Callbacks(loader, prepare, look, progress))
     return method
 
 
 def _plan(settings: PretrainSettings, scans: StoredScans, world: World) -> LoaderPlan:
     from scanlore.views.loader import LoaderPlan
-    from scanlore.views.multicrop import MultiCropPolicy
+    from scanlore.views.policy import build_policy
 
     return LoaderPlan(
         scans=scans,
-        policy=MultiCropPolicy(settings.views, settings.seed),
-        patch_size=settings.backbone.patch_size,
+        policy=build_policy(settings.views, settings.seed, settings.backbone.patch_size),
         batch_size=settings.training.batch_size // (world.size * settings.training.accumulate),
         rank=world.rank,
         world_size=world.size,
     )
 
 
-def _open_looks(settings: PretrainSettings, scans: StoredScans, world: World) -> Looks | None:
+def _open_looks(settings: PretrainSettings, scans: StoredScans, world: World, out: Path) -> Looks | None:
     if not settings.health.every:
         return None
     from scanlore.verbs.looks import Looks
 
-    return Looks(settings, scans, world.device)
+    return Looks(settings, scans, world.device, _plan(settings, scans, world), out)
 
 
 def _looker(settings: PretrainSettings, looks: Looks | None, run: Run) -> Look | None:
@@ -182,9 +197,11 @@ def _looker(settings: PretrainSettings, looks: Looks | None, run: Run) -> Look |
     warnings: list[str] = list(run.record.get("warnings", []))
 
     def look(method: Method, values: dict[str, Any]) -> dict[str, Any]:
-        found = looks(method)
+        found = looks(method, values["step"])
         seen = "  ".join(f"{name} {value:.3f}" for name, value in ({"loss": values["loss"]} | found).items())
         logger.info("step %d: %s", values["step"], seen)
+        if not isinstance(settings.method, DinoSettings) or not isinstance(settings.optim, AdamWSettings):
+            return found  # what is rebuilt voxel by voxel cannot collapse
         if values["step"] <= settings.optim.warmup * settings.training.steps:
             return found  # an untrained network has hardly any spread, and so far it is little else
         warning = alarm(found | values, settings.method.head.prototypes)
@@ -198,7 +215,7 @@ def _looker(settings: PretrainSettings, looks: Looks | None, run: Run) -> Look |
     return look
 
 
-def _export(backbone: ViT, settings: PretrainSettings, scans: StoredScans, out: Path) -> None:
+def _export(backbone: nn.Module, settings: PretrainSettings, scans: StoredScans, out: Path) -> None:
     from scanlore.modelfolder.folder import save_model_folder
     from scanlore.modelfolder.reference import preprocessing_of
 
@@ -212,6 +229,7 @@ def _export(backbone: ViT, settings: PretrainSettings, scans: StoredScans, out: 
     }
     preprocessing = preprocessing_of(settings.views.model_dump(mode="json"), settings.embedding)
     save_model_folder(out / "model", backbone, settings.backbone, preprocessing, provenance)
+    write_seen(out / "model", scans)
 
 
 def _result(out: Path, state: str) -> PretrainResult:

@@ -6,23 +6,27 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 
 from scanlore.corpus.index import Entry
 from scanlore.scans.intensity import LinearMap, linear_map
-from scanlore.views.photometric_draws import Draw, draw_photometric
+from scanlore.views.masks import sample_masks
+from scanlore.views.photometric_draws import WIDTH, draw_photometric
 from scanlore.views.randomness import keyed_generator
 from scanlore.views.settings import CropSettings, MultiCropSettings
-from scanlore.views.view import FloatArray, View, box_map, compose, flip_map, quarter_turn_map, slice_map
+from scanlore.views.view import (
+    FloatArray,
+    PlannedView,
+    View,
+    box_map,
+    compose,
+    flip_map,
+    in_plane,
+    quarter_turn_map,
+    random_slice_map,
+)
 
 TRIES = 10
-
-
-@dataclass(frozen=True)
-class PlannedView:
-    """A view and the photometric draw that belongs to it."""
-
-    view: View
-    draw: Draw
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,16 @@ class MultiCropPolicy:
     Attributes:
         settings: The plan.
         seed: Of the run.
+        patch_size: Of the backbone, for the masks.
+        outside: Outside the scan its edge is repeated.
+        draw_width: Length of a photometric draw.
     """
 
     settings: MultiCropSettings
     seed: int
+    patch_size: int
+    outside: None = None
+    draw_width: int = WIDTH
 
     def group_sizes(self) -> dict[str, tuple[int, tuple[int, ...]]]:
         """Return number and shape of the views of each group of one scan."""
@@ -62,19 +72,33 @@ class MultiCropPolicy:
             for group, crops in (("global", self.settings.global_crops), ("local", self.settings.local_crops))
         }
 
+    def masks(self, number: int, rank: int, num_scans: int) -> npt.NDArray[np.bool_]:
+        """Draw the masks of the global crops of a batch.
+
+        Args:
+            number: Of the batch.
+            rank: Of the process it is for.
+            num_scans: In the batch.
+
+        Returns:
+            `(global crops, patches)`, true where hidden.
+        """
+        crops = self.settings.global_crops
+        rng = keyed_generator(self.seed, number, rank, "masks")
+        num_patches = (crops.size // self.patch_size) ** self.settings.ndim
+        return sample_masks(rng, crops.number * num_scans, num_patches, self.settings.masks)
+
     def _slice(self, entry: Entry, visit: int) -> FloatArray | None:
         """For 2D views of a volume: the slice all crops of this visit come from, within the middle four fifths."""
         if self.settings.ndim == len(entry.shape):
             return None
-        rng = keyed_generator(self.seed, visit, entry.id, "slice")
-        axis = entry.through_axis if entry.through_axis is not None else len(entry.shape) - 1
-        return slice_map(axis, float(np.floor(entry.shape[axis] * rng.uniform(0.1, 0.9))))
+        return random_slice_map(keyed_generator(self.seed, visit, entry.id, "slice"), entry.shape, entry.through_axis)
 
     def _draw(self, entry: Entry, visit: int, crops: CropSettings, name: str, outer: FloatArray | None) -> PlannedView:
         rng = keyed_generator(self.seed, visit, entry.id, name)
         shape, through = entry.shape, entry.through_axis
         if outer is not None:
-            shape, through = tuple(np.delete(shape, np.argmax(np.all(outer[:, :-1] == 0, axis=1)))), None
+            shape, through = in_plane(shape, outer), None
         size = (crops.size,) * self.settings.ndim
         matrix = compose(self._crop(rng, crops, shape, through, size), self._turns(rng, size))
         if outer is not None:

@@ -39,13 +39,21 @@ def apply_photometric(pixels: Tensor, draws: Tensor, low: Tensor | None = None, 
     for column, transform in steps:
         drawn = ~draws[:, column].isnan()
         changed |= drawn
-        _apply_to_rows(transform, pixels, draws, drawn.nonzero().flatten())
+        apply_to_rows(transform, pixels, draws, drawn.nonzero().flatten())
     if low is not None and high is not None and changed.any():
         _clip(pixels, low, high)
     return pixels
 
 
-def _apply_to_rows(transform: Transform, pixels: Tensor, draws: Tensor, rows: Tensor) -> None:
+def apply_to_rows(transform: Transform, pixels: Tensor, draws: Tensor, rows: Tensor) -> None:
+    """Change some rows in place.
+
+    Args:
+        transform: Of `(pixels, draws)` of the same rows.
+        pixels: `(N, C, *spatial)`.
+        draws: `(N, columns)` on the CPU.
+        rows: Indices, on the CPU.
+    """
     if pixels.device.type != "cpu":
         if len(rows):
             places = rows.to(pixels.device)
@@ -64,30 +72,43 @@ def _clip(pixels: Tensor, low: Tensor, high: Tensor) -> None:
     torch.clamp(pixels, *bounds, out=pixels)
 
 
-def _range(pixels: Tensor) -> tuple[Tensor, Tensor]:
+def value_range(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the minimum and the width of the range of each row; the width is never 0."""
     axes = tuple(range(1, pixels.ndim))
     low, high = pixels.amin(axes, keepdim=True), pixels.amax(axes, keepdim=True)
     return low, (high - low).clamp_min(1e-7)
 
 
-def _column(draws: Tensor, index: int, like: Tensor) -> Tensor:
+def column(draws: Tensor, index: int, like: Tensor) -> Tensor:
+    """Return a column of draws, one number per row, in a shape that broadcasts over `like`."""
     return draws[:, index].to(like).reshape((-1,) + (1,) * (like.ndim - 1))
 
 
 def gamma(pixels: Tensor, draws: Tensor) -> Tensor:
     """Raise each view, mapped to [0, 1] by its own range, to a power."""
-    low, width = _range(pixels)
-    power = ((pixels - low) / width).pow_(_column(draws, GAMMA, pixels))
+    low, width = value_range(pixels)
+    power = ((pixels - low) / width).pow_(column(draws, GAMMA, pixels))
     return torch.addcmul(low, power, width, out=power)
 
 
 def noise(pixels: Tensor, draws: Tensor) -> Tensor:
-    """Add Gaussian noise; each view's comes from a seed of its own, so it does not depend on the batch."""
+    """Add Gaussian noise."""
+    return add_noise(pixels, draws[:, NOISE], draws[:, SEED])
+
+
+def add_noise(pixels: Tensor, std: Tensor, seeds: Tensor) -> Tensor:
+    """Add Gaussian noise; each view's comes from a seed of its own, so it does not depend on the batch.
+
+    Args:
+        pixels: `(N, C, *spatial)`.
+        std: `(N,)` standard deviations.
+        seeds: `(N,)`.
+    """
     added = torch.empty_like(pixels)
     generator = torch.Generator(device=pixels.device)
-    for row, seed in zip(added, draws[:, SEED].tolist(), strict=True):
+    for row, seed in zip(added, seeds.tolist(), strict=True):
         torch.randn(row.shape, out=row, generator=generator.manual_seed(int(seed)))
-    return torch.addcmul(pixels, added, _column(draws, NOISE, pixels), out=added)
+    return torch.addcmul(pixels, added, column(std[:, None], 0, pixels), out=added)
 
 
 def histogram_shift(pixels: Tensor, draws: Tensor) -> Tensor:
@@ -95,7 +116,7 @@ def histogram_shift(pixels: Tensor, draws: Tensor) -> Tensor:
 
     The curve is written as a sum of hinges `max(position, knot)`, which costs a few passes and no gather.
     """
-    low, width = _range(pixels)
+    low, width = value_range(pixels)
     position = (pixels - low) * ((CONTROL_POINTS - 1) / width)
     points = draws[:, SHIFT].to(pixels)
     slopes = points.diff(dim=1)
@@ -119,7 +140,7 @@ def smooth_or_sharpen(pixels: Tensor, draws: Tensor) -> Tensor:
         places = slice(None) if len(rows) == len(draws) else rows.to(pixels.device)
         first = blurred[places]
         second = gaussian(first, draws[rows][:, SIGMA2])
-        blurred[places] = torch.lerp(first, second, -_column(draws[rows], SHARPEN, first))
+        blurred[places] = torch.lerp(first, second, -column(draws[rows], SHARPEN, first))
     return blurred
 
 
@@ -164,7 +185,7 @@ def gibbs(pixels: Tensor, draws: Tensor) -> Tensor:
         shape = [1] * len(edges)
         shape[place] = -1
         squared = squared + frequency.square().reshape(shape)
-    radius = (1 - _column(draws, GIBBS, pixels)) * max(edges) / 2**0.5
+    radius = (1 - column(draws, GIBBS, pixels)) * max(edges) / 2**0.5
     spectrum *= squared <= radius.square()
     truncated: Tensor = torch.fft.irfftn(spectrum, s=edges, dim=axes)
     return truncated

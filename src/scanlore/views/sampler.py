@@ -1,7 +1,7 @@
 """Sampling a view: the right level, one interpolation, one linear map of intensities.
 
 Axis-aligned maps are sampled separably: linear interpolation along two axes by indexing, a matrix product along the
-third; flips and quarter turns are only another order of reading. Oblique maps go through `grid_sample`.
+third; flips and quarter turns are only another order of reading. Oblique maps are in `oblique`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from scanlore.corpus.store import Pyramid
 from scanlore.scans.intensity import LinearMap
+from scanlore.views.oblique import oblique_box, sample_oblique
+from scanlore.views.outside import fill_outside
 from scanlore.views.view import FloatArray, View
 
 Rule = Literal["pretraining", "evaluation"]
@@ -43,41 +44,114 @@ def choose_level(factors: tuple[tuple[int, ...], ...], steps: FloatArray, rule: 
     return int(np.flatnonzero((np.asarray(factors) <= limit).all(axis=1))[-1])
 
 
-def sample(pyramid: Pyramid, view: View, scaling: LinearMap, rule: Rule) -> Tensor:
+def sample(pyramid: Pyramid, view: View, scaling: LinearMap, rule: Rule, outside: float | None = None) -> Tensor:
     """Sample one view.
 
     Args:
         pyramid: Levels of one scan channel.
-        view: Where to sample; outside the scan its edge is repeated.
+        view: Where to sample.
         scaling: From intensities to the values of the view.
         rule: How the level is chosen.
+        outside: Value of the view outside the scan, behind the edge of its last voxel; `None` repeats the edge.
 
     Returns:
         float32 tensor of shape `view.size`.
     """
+    level, scaled = _at_level(pyramid, view, rule)
+    bias = scaling.gain * pyramid.intercept + scaling.bias
+    scaling = LinearMap(scaling.gain * pyramid.slope, bias, scaling.low, scaling.high)
+    take = _sample_aligned if view.is_axis_aligned() else _sample_oblique
+    values = take(pyramid, level, scaled, scaling)
+    if outside is not None:
+        fill_outside(values, view, pyramid.shape(0), outside)
+    return values
+
+
+def sample_labels(pyramid: Pyramid, view: View, outside: int = 0) -> Tensor:
+    """Sample labels: every point takes that of the nearest voxel.
+
+    Args:
+        pyramid: Levels of a label map.
+        view: Where to sample.
+        outside: Label outside the scan.
+
+    Returns:
+        Tensor of the stored integers' kind, of shape `view.size`.
+    """
+    level, scaled = _at_level(pyramid, view, "evaluation")
+    take = _nearest_aligned if view.is_axis_aligned() else _nearest_oblique
+    labels = torch.from_numpy(take(pyramid, level, scaled))
+    fill_outside(labels, view, pyramid.shape(0), outside)
+    return labels
+
+
+def _at_level(pyramid: Pyramid, view: View, rule: Rule) -> tuple[int, View]:
+    """Return the level for a view, and the view in the voxels of that level."""
     level = choose_level(pyramid.factors, view.steps, rule)
     factor = np.asarray(pyramid.factors[level], dtype=np.float64)
     matrix = view.matrix / factor[:, None]
     matrix[:, -1] = (view.matrix[:, -1] + 0.5) / factor - 0.5
-    bias = scaling.gain * pyramid.intercept + scaling.bias
-    scaling = LinearMap(scaling.gain * pyramid.slope, bias, scaling.low, scaling.high)
-    take = _sample_aligned if view.is_axis_aligned() else _sample_oblique
-    return take(pyramid, level, View(matrix, view.size), scaling)
+    return level, View(matrix, view.size)
+
+
+def _nearest_aligned(pyramid: Pyramid, level: int, view: View) -> npt.NDArray[np.generic]:
+    columns, coordinates = _along_axes(view, pyramid.shape(level))
+    nearest = [np.floor(along + 0.5).astype(np.int64) for along in coordinates]
+    starts = [int(along.min()) for along in nearest]
+    block = _read(pyramid, level, tuple(slice(a, int(n.max()) + 1) for a, n in zip(starts, nearest, strict=True)))
+    for axis, (start, along) in enumerate(zip(starts, nearest, strict=True)):
+        block = _pick(block, along - start, axis)
+    return np.ascontiguousarray(block.transpose(_grid_order(columns)).reshape(view.size))
+
+
+def _pick(block: npt.NDArray[np.generic], places: npt.NDArray[np.int64], axis: int) -> npt.NDArray[np.generic]:
+    """Take places along an axis; those in their order, or in reverse, are only another order of reading."""
+    steps = set(np.diff(places).tolist())
+    if steps <= {1}:
+        return block
+    return np.flip(block, axis) if steps == {-1} else block.take(places, axis)
+
+
+def _nearest_oblique(pyramid: Pyramid, level: int, view: View) -> npt.NDArray[np.generic]:
+    block, local = _oblique_block(pyramid, level, view)
+    return sample_oblique(block, local, "nearest").numpy().astype(block.dtype)
 
 
 def _sample_aligned(pyramid: Pyramid, level: int, view: View, scaling: LinearMap) -> Tensor:
-    columns = [_grid_axis(row) for row in view.matrix[:, :-1]]
-    coordinates = []
-    for row, column, edge in zip(view.matrix, columns, pyramid.shape(level), strict=True):
-        along = row[-1:] if column is None else row[column] * np.arange(view.size[column]) + row[-1]
-        coordinates.append(along.clip(0, edge - 1))
+    columns, coordinates = _along_axes(view, pyramid.shape(level))
+    if all(np.array_equal(along, np.rint(along)) for along in coordinates):
+        return _scaled(torch.from_numpy(_nearest_aligned(pyramid, level, view)), scaling)
     starts = [int(min(c[0], c[-1])) for c in coordinates]
     stops = [min(int(max(c[0], c[-1])) + 2, edge) for c, edge in zip(coordinates, pyramid.shape(level), strict=True)]
     block = _read(pyramid, level, tuple(slice(a, b) for a, b in zip(starts, stops, strict=True)))
     # From here on the axes are in the order of the grid's, those across a slice first: a turn is only other strides
-    order = sorted(range(len(columns)), key=[-1 if column is None else column for column in columns].__getitem__)
+    order = _grid_order(columns)
     inner = [coordinates[axis] - starts[axis] for axis in order]
     return _interpolate(torch.from_numpy(block.transpose(order)), inner, scaling).reshape(view.size)
+
+
+def _scaled(block: Tensor, scaling: LinearMap) -> Tensor:
+    """Return stored values as those of a view, slab by slab, so that a slab stays in cache."""
+    values = torch.empty(block.shape)
+    rows = max(1, SLAB_VOXELS // max(1, block[0].numel()))
+    for slab, stored in zip(values.split(rows), block.split(rows), strict=True):
+        slab.copy_(stored).mul_(scaling.gain).add_(scaling.bias).clamp_(scaling.low, scaling.high)
+    return values
+
+
+def _along_axes(view: View, shape: tuple[int, ...]) -> tuple[list[int | None], list[FloatArray]]:
+    """Return the grid axis that runs along each source axis, and the source coordinates along it."""
+    columns = [_grid_axis(row) for row in view.matrix[:, :-1]]
+    coordinates = []
+    for row, column, edge in zip(view.matrix, columns, shape, strict=True):
+        along = row[-1:] if column is None else row[column] * np.arange(view.size[column]) + row[-1]
+        coordinates.append(along.clip(0, edge - 1))
+    return columns, coordinates
+
+
+def _grid_order(columns: list[int | None]) -> list[int]:
+    """Return the source axes in the order of the grid's, those across a slice first."""
+    return sorted(range(len(columns)), key=[-1 if column is None else column for column in columns].__getitem__)
 
 
 def _grid_axis(row: FloatArray) -> int | None:
@@ -158,18 +232,13 @@ def _weights(coordinates: FloatArray, length: int) -> Tensor:
 
 
 def _sample_oblique(pyramid: Pyramid, level: int, view: View, scaling: LinearMap) -> Tensor:
-    shape = np.asarray(pyramid.shape(level))
-    grid = np.stack(np.meshgrid(*(np.arange(edge) for edge in view.size), indexing="ij"), axis=-1)
-    points = grid @ view.matrix[:, :-1].T + view.matrix[:, -1]
-    points = np.clip(points, 0, shape - 1)
-    flat = points.reshape(-1, len(shape))
-    starts = np.floor(flat.min(0)).astype(int)
-    stops = np.minimum(np.floor(flat.max(0)).astype(int) + 2, shape)
-    block = pyramid.read(level, tuple(slice(int(a), int(b)) for a, b in zip(starts, stops, strict=True)))
-    values = torch.from_numpy(np.ascontiguousarray(block)).float()[None, None]
-    extent = np.maximum(stops - starts - 1, 1)
-    normalised = torch.from_numpy(((points - starts) * 2 / extent - 1).astype(np.float32))
-    # grid_sample wants the coordinate of the last axis first; a 2D view of a volume is a grid of one slice
-    normalised = normalised.flip(-1).reshape(1, *(1,) * (len(shape) - len(view.size)), *view.size, len(shape))
-    sampled = F.grid_sample(values, normalised, mode="bilinear", padding_mode="border", align_corners=True)
-    return sampled.reshape(view.size).mul_(scaling.gain).add_(scaling.bias).clamp_(scaling.low, scaling.high)
+    block, local = _oblique_block(pyramid, level, view)
+    return sample_oblique(block, local, "linear", scaling)
+
+
+def _oblique_block(pyramid: Pyramid, level: int, view: View) -> tuple[npt.NDArray[np.generic], View]:
+    """Read what a view needs, and return the view in the voxels of that block."""
+    box = oblique_box(view, pyramid.shape(level))
+    matrix = view.matrix.copy()
+    matrix[:, -1] -= [side.start for side in box]
+    return pyramid.read(level, box), View(matrix, view.size)

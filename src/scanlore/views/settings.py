@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, Tag, field_validator, model_validator
 
-from scanlore.config import Settings
-from scanlore.errors import nearest
-from scanlore.registry import SCALINGS
+from scanlore.config import Settings, by_key
+from scanlore.views.affine_settings import AffineSettings
+from scanlore.views.scaled_settings import PositiveRange, Range, ScaledSettings, Share, ordered
 
-Range = tuple[float, float]
-PositiveRange = tuple[PositiveFloat, PositiveFloat]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def _ordered(value: Range) -> Range:
-    if value[0] > value[1]:
-        msg = "the first number must not be above the second"
-        raise ValueError(msg)
-    return value
+__all__ = [
+    "AffineSettings",
+    "CropSettings",
+    "MaskSettings",
+    "MultiCropSettings",
+    "PhotometricSettings",
+    "ViewSettings",
+]
 
 
 class CropSettings(Settings):
@@ -71,7 +69,7 @@ class PhotometricSettings(Settings):
     gibbs_alpha: tuple[Share, Share] = (0.0, 0.95)
     smooth_sigma: PositiveRange = (0.25, 1.5)
 
-    _check = field_validator("gamma", "noise_std", "sharpen_alpha", "gibbs_alpha", "smooth_sigma")(_ordered)
+    _check = field_validator("gamma", "noise_std", "sharpen_alpha", "gibbs_alpha", "smooth_sigma")(ordered)
 
     @model_validator(mode="before")
     @classmethod
@@ -102,14 +100,11 @@ class MaskSettings(Settings):
         return value
 
 
-class MultiCropSettings(Settings):
+class MultiCropSettings(ScaledSettings):
     """3DINO's and DINOv2's views: global and local random resized crops.
 
     Attributes:
         policy: Which plan this is.
-        ndim: 3 for volumes; 2 for images and for single slices of volumes.
-        scaling: Intensity policy, from the statistics of the whole scan.
-        window: Intensity bounds of the policy `window`.
         global_crops: Seen by teacher and student.
         local_crops: Seen by the student alone.
         aspect: In-plane aspect ratio of a crop, drawn log-uniformly.
@@ -120,9 +115,6 @@ class MultiCropSettings(Settings):
     """
 
     policy: Literal["multi-crop"] = "multi-crop"
-    ndim: Literal[2, 3] = 3
-    scaling: str = "percentile-0.05-99.95"
-    window: Range | None = None
     global_crops: CropSettings = CropSettings(number=2, size=96, area=(0.48, 1.0), length=(0.5, 1.0))
     local_crops: CropSettings = CropSettings(number=8, size=48, area=(0.16, 0.48), length=(0.2, 0.5))
     aspect: PositiveRange = (0.9, 1 / 0.9)
@@ -131,25 +123,23 @@ class MultiCropSettings(Settings):
     photometric: PhotometricSettings = PhotometricSettings()
     masks: MaskSettings = MaskSettings()
 
-    _check = field_validator("aspect")(_ordered)
+    _check = field_validator("aspect")(ordered)
 
-    @field_validator("scaling")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in SCALINGS:
-            msg = f"no intensity scaling of this name; there are {', '.join(SCALINGS)}{nearest(name, list(SCALINGS))}"
-            raise ValueError(msg)
-        return name
+    @property
+    def clips(self) -> bool:
+        """Whether views end within the range of their intensity scaling."""
+        return not self.photometric.exact
 
     @model_validator(mode="after")
-    def _complete(self) -> MultiCropSettings:
-        if (self.scaling == "window") != (self.window is not None):
-            msg = "scaling 'window' and window: [low, high] belong together"
-            raise ValueError(msg)
-        if self.window is not None and not self.window[0] < self.window[1]:
-            msg = "window needs two rising bounds"
-            raise ValueError(msg)
+    def _pairs(self) -> MultiCropSettings:
         if self.global_crops.number != 2:
             msg = "global_crops.number must be 2: the objective pairs two global views"
             raise ValueError(msg)
         return self
+
+
+ViewSettings = Annotated[
+    Annotated[MultiCropSettings, Tag("multi-crop")] | Annotated[AffineSettings, Tag("affine")],
+    by_key("policy", "multi-crop"),
+]
+"""The views of a run, told apart by `policy`."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+N = TypeVar("N", int, float)
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -32,6 +34,14 @@ class View:
         """Whether every grid axis runs along one source axis of its own."""
         hits = np.abs(self.matrix[:, :-1]) > 1e-12
         return bool(hits.sum(0).max() <= 1 and hits.sum(1).max() <= 1)
+
+
+@dataclass(frozen=True)
+class PlannedView:
+    """A view and the photometric draw that belongs to it: a row of numbers, empty where there is none."""
+
+    view: View
+    draw: FloatArray
 
 
 def box_map(start: npt.ArrayLike, length: npt.ArrayLike, size: tuple[int, ...]) -> FloatArray:
@@ -78,6 +88,36 @@ def quarter_turn_map(size: tuple[int, ...], plane: tuple[int, int], turns: int) 
     return turn
 
 
+def rotation_matrix(angles: npt.ArrayLike) -> FloatArray:
+    """Return the rotation by one angle (2D) or by three about the axes, the last one first (3D).
+
+    Args:
+        angles: In radians, one or three.
+    """
+    radians = np.asarray(angles, dtype=np.float64).reshape(-1)
+    matrix = np.eye(2 if len(radians) == 1 else 3)
+    for axis, (sine, cosine) in enumerate(zip(np.sin(radians), np.cos(radians), strict=True)):
+        first, second = (0, 1) if len(radians) == 1 else ((axis + 1) % 3, (axis + 2) % 3)
+        turn = np.eye(len(matrix))
+        turn[[first, second], [first, second]] = cosine
+        turn[first, second], turn[second, first] = -sine, sine
+        matrix = matrix @ turn
+    return matrix
+
+
+def centred_map(linear: npt.ArrayLike, size: tuple[int, ...], centre: npt.ArrayLike) -> FloatArray:
+    """Return the map that lays the middle of a grid onto a place in the source.
+
+    Args:
+        linear: `(S, V)`, from steps of the grid to source voxels.
+        size: Shape of the grid.
+        centre: `(S,)` source voxel index under the middle of the grid.
+    """
+    columns = np.asarray(linear, dtype=np.float64)
+    middle = (np.asarray(size) - 1) / 2
+    return np.column_stack([columns, np.asarray(centre) - columns @ middle])
+
+
 def slice_map(axis: int, position: float, ndim: int = 3) -> FloatArray:
     """Return the map that lays a 2D grid into a volume, across `axis` at voxel `position`."""
     others = [other for other in range(ndim) if other != axis]
@@ -86,3 +126,26 @@ def slice_map(axis: int, position: float, ndim: int = 3) -> FloatArray:
         matrix[row, column] = 1.0
     matrix[axis, -1] = position
     return matrix
+
+
+def random_slice_map(rng: np.random.Generator, shape: tuple[int, ...], through_axis: int | None) -> FloatArray:
+    """Return the map of a random slice of a volume, within the middle four fifths.
+
+    Args:
+        rng: Source of randomness.
+        shape: Of the volume.
+        through_axis: Axis across the slices; `None` takes the last.
+    """
+    axis = through_axis if through_axis is not None else len(shape) - 1
+    return slice_map(axis, float(np.floor(shape[axis] * rng.uniform(0.1, 0.9))), len(shape))
+
+
+def in_plane(values: tuple[N, ...], slice_: FloatArray) -> tuple[N, ...]:
+    """Return the values of the axes that a slice runs along, in order.
+
+    Args:
+        values: One per axis of the volume.
+        slice_: From `slice_map`.
+    """
+    across = int(np.argmax(np.all(slice_[:, :-1] == 0, axis=1)))
+    return values[:across] + values[across + 1 :]

@@ -16,11 +16,12 @@ class BadScans:
     Args:
         total: Number of scans of the whole run.
         max_bad: Share of them that may be bad; one always may.
+        setting: What the share is called in the settings.
     """
 
-    def __init__(self, total: int, max_bad: float = 1.0) -> None:
+    def __init__(self, total: int, max_bad: float = 1.0, setting: str = "features.max_bad") -> None:
         self.problems: list[tuple[str, str]] = []
-        self._total, self._max_bad = total, max_bad
+        self._total, self._max_bad, self._setting = total, max_bad, setting
 
     def add(self, name: str, error: ScanloreError) -> None:
         """Note a bad scan; commands print these, so that they are information for the log only."""
@@ -42,8 +43,8 @@ class BadScans:
         some = "; ".join(f"{name}: {reason}" for name, reason in self.problems[:NUM_NAMED])
         more = f"; and {num_bad - NUM_NAMED} more" if num_bad > NUM_NAMED else ""
         enough = -(-100 * num_bad // self._total) / 100
-        limit = "" if is_none_left else f", more than features.max_bad = {self._max_bad:g} allows"
+        limit = "" if is_none_left else f", more than {self._setting} = {self._max_bad:g} allows"
         fix = "mend or remove them" + (
-            "" if is_none_left else f", or `--set features.max_bad={enough:g}` and a new --out"
+            "" if is_none_left else f", or `--set {self._setting}={enough:g}` and a new --out"
         )
         raise DataError(f"{num_bad} of {self._total} scans cannot be used{limit}: {some}{more}", fix=fix)

@@ -1,0 +1,1 @@
+"""Masked autoencoding, dense on CNNs and with dropped tokens on ViTs."""

@@ -1,0 +1,1 @@
+"""S3D: sparse masked autoencoding."""

@@ -1,0 +1,92 @@
+"""Numbered batches, made by worker processes ahead of their use; the same for batches of every kind.
+
+Nothing is kept from one batch to the next, so a run is resumed by asking for the next number, and the number of
+workers changes nothing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from scanlore.errors import ScanloreError
+
+P = TypeVar("P")
+B = TypeVar("B")
+
+
+class NumberedBatches(Dataset[Any], Generic[P, B]):
+    """The batches of a plan by number. An error a user can mend is returned, not raised: workers garble tracebacks.
+
+    Args:
+        plan: What the batches hold; picklable.
+        make: Makes the batch of a number; a function of a module.
+    """
+
+    def __init__(self, plan: P, make: Callable[[P, int], B]) -> None:
+        self.plan, self.make = plan, make
+
+    def __getitem__(self, number: int) -> B | ScanloreError:
+        """Make one batch."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as in a worker, so that sums are taken in the same order
+        try:
+            return self.make(self.plan, number)
+        except ScanloreError as error:
+            return error
+        finally:
+            torch.set_num_threads(threads)
+
+
+def stream(plan: P, make: Callable[[P, int], B], start: int, stop: int, num_workers: int) -> Iterator[B]:
+    """Yield the batches `start` to `stop - 1` of a plan in order.
+
+    Args:
+        plan: What they hold; picklable.
+        make: Makes the batch of a number; a function of a module.
+        start: First batch.
+        stop: Behind the last.
+        num_workers: Processes that read ahead; 0 reads in this one.
+
+    Raises:
+        ScanloreError: A batch could not be made.
+    """
+    context = multiprocessing.get_context("forkserver") if num_workers else None
+    if context:
+        context.set_forkserver_preload([make.__module__])  # torch is imported once, not by every worker
+    loader = DataLoader(
+        NumberedBatches(plan, make),
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=num_workers,
+        multiprocessing_context=context,
+        prefetch_factor=2 if num_workers else None,
+        collate_fn=_unchanged,
+        worker_init_fn=_end_with_parent,
+    )
+    for batch in loader:
+        if isinstance(batch, ScanloreError):
+            raise batch
+        yield batch
+
+
+def _end_with_parent(_: int) -> None:
+    """Make a worker end when the training process is killed: its parent is the fork server, which would stay."""
+    threading.Thread(target=_wait_and_exit, daemon=True).start()
+
+
+def _wait_and_exit() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
