@@ -48,7 +48,7 @@ test-slow: $(READY)
 	$(BIN)/pytest -m slow
 
 bench: $(READY) $(BENCH_READY)
-	@set -e; for script in views training startup; do \
+	@set -e; for script in views affine_view training sparse prediction startup; do \
 		echo "== $$script"; $(BIN)/python benchmarks/$$script.py; \
 	done
 

@@ -6,10 +6,12 @@ printed: they must agree. Dice and cross-entropy, clipping and SGD with Nesterov
 
 Ours is one turn of the loop: what it does besides the step (schedules, checks, metrics, TensorBoard where it is
 installed) counts. Theirs is `nnUNetTrainer.train_step`, in a process of its own, float32 and not compiled, as nnU-Net
-trains on a CPU; without deep supervision, which is the same work as ours, and with it, as it comes. The two take turns,
-step by step, while the other sleeps. `--cores 1` counts processor seconds of each side's one thread in place of
-seconds, for a busy machine. Changes of intensity are part of our step, but made by workers in nnU-Net; they
-are off in the first rows and on in a row of their own. The last row is another run, fed by the real loader.
+trains on a CPU; without deep supervision, which is the same work as ours, and with it, as it comes. All take turns,
+step by step, while the others sleep. `--cores 1` counts processor seconds of each side's one thread in place of
+seconds, for a busy machine.
+
+Changes of intensity are part of our step, but workers make them in nnU-Net; they are on in rows of their own. Precision
+bf16 is what `auto` means on a CPU that has it. The last row is a run of its own, fed by the real loader.
 
 nnunetv2 is not needed by Scanlore; `--nnunet` takes the python of an environment that has it and the same torch, or a
 folder that `pip install --target` made.
@@ -18,6 +20,7 @@ folder that `pip install --target` made.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -64,6 +67,7 @@ PATCH, BATCH, CLASSES = (40, 56, 40), 2, ("background", "outer", "inner")
 NUM_SCANS, NUM_BATCHES, WARM_UP, SEED = 4, 4, 3, 0
 CPU = torch.device("cpu")
 clock = time.thread_time if ARGUMENTS.cores == 1 else time.perf_counter
+Peer = subprocess.Popen[str]
 PARTS = "batchgenerators batchgeneratorsv2 acvl-utils connected-components-3d fft-conv-pytorch seaborn scikit-image"
 MISSING = f"""nnunetv2 is not there. Either make an environment with the same torch and give its python,
     python -m venv NN && NN/bin/pip install nnunetv2 torch=={torch.__version__.split("+")[0]}
@@ -93,7 +97,7 @@ class Times:
 def write_task(root: Path) -> Path:
     """Write labelled scans in the layout of the Medical Segmentation Decathlon: nested ellipsoids in noise."""
     axes = np.meshgrid(*(np.linspace(-1, 1, edge - 4) for edge in PATCH), indexing="ij", sparse=True)
-    radius = sum(axis**2 for axis in axes)
+    radius = axes[0] ** 2 + axes[1] ** 2 + axes[2] ** 2
     names = [f"case{number}.nii.gz" for number in range(NUM_SCANS)]
     for number, name in enumerate(names):
         labels = (radius < 0.6 + 0.05 * number).astype(np.uint8) + (radius < 0.2)
@@ -124,41 +128,52 @@ def batches_of(plan: SegmentationPlan, store: LabelledStore, has_intensity: bool
     return [make_labelled_batch(labelled, number) for number in range(NUM_BATCHES)]
 
 
-def start_peer(folder: Path, network: torch.nn.Module, batches: list[LabelledBatch]) -> subprocess.Popen[str]:
-    """Start nnU-Net's program on these weights and batches."""
+def share_work(folder: Path, network: torch.nn.Module, batches: list[LabelledBatch]) -> None:
+    """Write what nnU-Net's programs read."""
     entry = BACKBONES[ARGUMENTS.backbone]
     facts = {"features": entry.features, "blocks": entry.blocks, "patch": PATCH, "batch_size": BATCH}
-    work = json.dumps(facts | {"classes": CLASSES, "threads": ARGUMENTS.cores})
-    (folder / "work.json").write_text(work)
+    (folder / "work.json").write_text(json.dumps(facts | {"classes": CLASSES, "threads": ARGUMENTS.cores}))
     torch.save(network.state_dict(), folder / "weights.pt")
     ready = [to_device_labelled(replace(batch), CPU) for batch in batches]
     torch.save([(batch.pixels, batch.labels) for batch in ready], folder / "batches.pt")
+
+
+@contextlib.contextmanager
+def peer_of(folder: Path, kind: str) -> Iterator[Peer]:
+    """Run nnU-Net's program, `plain` or `deep`, while the context is open."""
     path, environment = ARGUMENTS.nnunet, dict(os.environ)
     python = str(path.absolute()) if path and path.is_file() else sys.executable
     if path and path.is_dir():
         environment["PYTHONPATH"] = str(path.absolute())
-    program = [python, str(Path(__file__).with_name("nnunet_steps.py")), str(folder)]
-    log = (folder / "log.txt").open("w")
-    pipe = subprocess.PIPE
-    return subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=log, text=True, env=environment)
+    program = [python, str(Path(__file__).with_name("nnunet_steps.py")), str(folder), kind]
+    with (folder / f"{kind}.txt").open("w+") as log:
+        peer = subprocess.Popen(
+            program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        )
+        try:
+            yield peer
+        finally:
+            peer.communicate()  # closes its input, which ends it
+            if peer.returncode:
+                log.seek(0)
+                print(log.read()[-2000:], file=sys.stderr)
 
 
-def peer_step(peer: subprocess.Popen[str], name: str) -> dict[str, float]:
+def peer_step(peer: Peer) -> dict[str, float]:
     """Let nnU-Net's program do one step."""
     assert peer.stdin is not None
     assert peer.stdout is not None
-    peer.stdin.write(f"{name}\n")
-    peer.stdin.flush()
+    print("step", file=peer.stdin, flush=True)
     answer = peer.stdout.readline()
     if not answer:
-        sys.exit(f"nnU-Net's program ended with {peer.wait()}; it needs nnunetv2 and what that imports")
+        sys.exit("nnU-Net's program ended; it needs nnunetv2 and all that it imports")
     return json.loads(answer)  # type: ignore[no-any-return]
 
 
 def run(
-    plan: SegmentationPlan, batches: list[LabelledBatch], precision: str, out: Path, peer: subprocess.Popen[str]
+    plan: SegmentationPlan, batches: list[LabelledBatch], precision: str, out: Path, peers: dict[str, Peer]
 ) -> Times:
-    """Train a copy of the network in the loop while nnU-Net takes its steps in turn."""
+    """Train the network in the loop while the peers take their steps in turn; its weights are put back."""
     out.mkdir()
     times, began = Times(), [0.0]
     training = plan.settings.training.model_copy(update={"precision": precision})
@@ -171,8 +186,8 @@ def run(
     def progress(values: dict[str, Any], timings: dict[str, Any]) -> None:
         del timings
         times.add("ours", clock() - began[0], values["loss"])
-        for name in ("plain", "deep"):
-            times.add(name, **peer_step(peer, name))
+        for kind, peer in peers.items():
+            times.add(kind, **peer_step(peer))
         began[0] = clock()
 
     weights = {name: tensor.clone() for name, tensor in plan.network.state_dict().items()}
@@ -206,14 +221,14 @@ def main() -> None:
         work = Path(folder)
         plan, store = plan_of(work, ARGUMENTS.steps + WARM_UP)
         plain, changed = (batches_of(plan, store, has_intensity) for has_intensity in (False, True))
-        with start_peer(work, plan.network, plain) as peer:
+        share_work(work, plan.network, plain)
+        with peer_of(work, "plain") as first, peer_of(work, "deep") as second:
+            peers = {"plain": first, "deep": second}
             runs = {
-                "fp32": run(plan, plain, "fp32", work / "fp32", peer),
-                "fp32 with changes of intensity": run(plan, changed, "fp32", work / "intensity", peer),
-                "bf16": run(plan, plain, "bf16", work / "bf16", peer),
+                "fp32": run(plan, plain, "fp32", work / "fp32", peers),
+                "fp32 with changes of intensity": run(plan, changed, "fp32", work / "intensity", peers),
+                "bf16": run(plan, plain, "bf16", work / "bf16", peers),
             }
-            assert peer.stdin is not None
-            peer.stdin.close()
         waited = waiting(plan, store, work / "loader")
     ours, theirs = runs["fp32"].losses["ours"][0], runs["fp32"].losses["plain"][0]
     print(f"first loss: ours {ours:.5f}, nnU-Net's {theirs:.5f} (its Dice term has no 1 -, so 1 less)")
@@ -231,8 +246,8 @@ def table(runs: dict[str, Times], waited: tuple[float, float]) -> Iterator[Row]:
                 ours, theirs = reduce(times.timed("ours")), reduce(times.timed(peer))
                 target = "<= 1.0" if how == "best" and name == "fp32" else ""
                 yield Row(f"step, {name} / {says}, {how}", ms(ours), ms(theirs), ours / theirs, target, device)
-    share = waited[0] / waited[1]
-    yield Row("waiting for data / time of the steps", f"{waited[0]:.2f} s", f"{waited[1]:.1f} s", share, "", device)
+    claim, (part, whole) = "waiting for data / time of the steps, real loader", waited
+    yield Row(claim, f"{part:.2f} s", f"{whole:.1f} s", part / whole, "", device)
 
 
 if __name__ == "__main__":

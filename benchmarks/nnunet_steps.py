@@ -1,8 +1,9 @@
 """nnU-Net's side of `finetune.py`: a program that does one step of nnunetv2's own trainer whenever it is told to.
 
 It needs nnunetv2 and nothing of Scanlore. `FOLDER/work.json` holds what both sides agree on, `FOLDER/batches.pt` the
-batches, `FOLDER/weights.pt` the first weights. It reads names of trainers from its standard input, a line each, and
-answers each with a line of JSON on its standard output: the seconds of a step, and its loss.
+batches, `FOLDER/weights.pt` the first weights; the second argument says whether the trainer is `plain` or `deep`ly
+supervised. Each line on the standard input is answered by a line of JSON on the standard output: the seconds of a step,
+and its loss.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-FOLDER, ANSWERS = Path(sys.argv[1]), sys.stdout
+FOLDER, KIND, ANSWERS = Path(sys.argv[1]), sys.argv[2], sys.stdout
 sys.stdout = sys.stderr  # where nnU-Net's own messages go
 for place in ("raw", "preprocessed", "results"):
-    os.environ[f"nnUNet_{place}"] = str(FOLDER / place)
+    os.environ[f"nnUNet_{place}"] = str(FOLDER / KIND / place)
 
 import torch  # noqa: E402
 from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform  # noqa: E402
@@ -96,15 +97,13 @@ def main() -> None:
     work = json.loads((FOLDER / "work.json").read_text())
     torch.set_num_threads(work["threads"])
     clock = time.thread_time if work["threads"] == 1 else time.perf_counter
-    identified = FOLDER / "preprocessed" / DATASET / IDENTIFIER
+    identified = FOLDER / KIND / "preprocessed" / DATASET / IDENTIFIER
     identified.mkdir(parents=True)
     (identified / "case.b2nd").touch()  # tells the trainer what kind of files it would read
-    trainers = {name: trainer_of(work, name == "deep") for name in ("plain", "deep")}
-    batches = {name: batches_of(trainer) for name, trainer in trainers.items()}
-    for line in sys.stdin:
-        name = line.strip()
-        batch, began = next(batches[name]), clock()
-        loss = trainers[name].train_step(batch)["loss"]
+    trainer = trainer_of(work, is_deep=KIND == "deep")
+    for _, batch in zip(sys.stdin, batches_of(trainer), strict=False):
+        began = clock()
+        loss = trainer.train_step(batch)["loss"]
         answer = {"seconds": clock() - began, "loss": float(loss)}
         print(json.dumps(answer), file=ANSWERS, flush=True)
 

@@ -107,6 +107,8 @@ def test_what_auto_decides():
     assert decided(False, train="decoder") == ("whole", 1e-3)
     assert decided(True) == ("none", 1e-2)
     assert decided(True, lr=0.1, warmups="whole") == ("whole", 0.1)
+    assert decided(True, momentum=0.9) == ("none", 0.1)
+    assert decided(False, momentum=0.9) == ("decoder-then-whole", 0.01)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ class TransferSettings(SegmentationSettings):
             (`decoder-then-whole`). `auto` is the last for a pretrained encoder, `whole` where all is transferred or the
             encoder stays frozen, and `none` for an untrained network, as nnU-Net trains.
         warmup: Share of the run of each warm-up.
-        lr: Peak learning rate; `auto` is 1e-3, and nnU-Net's 1e-2 for an untrained network.
+        lr: Peak learning rate; `auto` is 1e-3, and nnU-Net's 1e-2 for an untrained network, at momentum 0.99. At
+            another momentum it keeps lr / (1 - momentum), the length of a step along a constant gradient.
         momentum: Of Nesterov's method.
         weight_decay: On all parameters.
         power: Of the polynomial fall of the learning rate.
@@ -100,7 +101,8 @@ class TransferSettings(SegmentationSettings):
         if warmups == "auto":
             plain = self.transfer == "all" or self.train == "decoder"
             warmups = "none" if untrained else "whole" if plain else "decoder-then-whole"
-        lr = (1e-2 if untrained else 1e-3) if self.lr == "auto" else self.lr
+        peak = 1e-2 if untrained else 1e-3
+        lr = round(peak * (1 - self.momentum) / (1 - 0.99), 12) if self.lr == "auto" else self.lr
         return self.model_copy(update={"warmups": warmups, "lr": lr})
 
 

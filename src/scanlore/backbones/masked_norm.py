@@ -29,7 +29,10 @@ class _Masked(_InstanceNorm):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (the parent's name)
         """Return `(B, C, *grid)`, zero where hidden; all zero for a sample without a visible voxel."""
         if self.visible is None:
-            return super().forward(input)
+            # The parent gives a view; what changes it in place, as activations do, would cost its gradient two copies.
+            # Nothing else sees the base of that view
+            out: Tensor = torch.ops.aten._unsafe_view(super().forward(input), input.shape)
+            return out
         return masked_instance_norm(input, self.visible, self.weight, self.bias, self.eps)
 
 

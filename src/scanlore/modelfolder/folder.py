@@ -14,7 +14,7 @@ from scanlore.__about__ import __version__
 from scanlore.backbones.build import build_backbone
 from scanlore.backbones.settings import ResEncSettings, ViTSettings, backbone_settings
 from scanlore.backbones.unique import spellings, unique_state
-from scanlore.config import validate
+from scanlore.config import flatten, validate
 from scanlore.errors import ConfigError, ModelError
 from scanlore.modelfolder.facts import FORMAT_VERSION, read_backbone_facts
 from scanlore.modelfolder.preprocessing import Preprocessing
@@ -58,26 +58,31 @@ def save_model_folder(
         provenance: Recipe, data and steps it comes from.
         licence: Of the weights; travels with them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "model.safetensors", backbone)
     facts = {
-        "format_version": FORMAT_VERSION,
-        "scanlore": __version__,
         "architecture": architecture.model_dump(mode="json"),
         "preprocessing": preprocessing.model_dump(mode="json"),
         "provenance": provenance,
         "licence": licence,
     }
-    card = CARD.format(
-        name=architecture.name,
-        version=__version__,
-        architecture=_listed(facts["architecture"]),
-        preprocessing=_listed(facts["preprocessing"]),
-        provenance=_listed(provenance),
-        licence=licence,
-    )
-    write_atomically(folder / "README.md", card)
-    write_atomically(folder / "model.json", json.dumps(facts, indent=2) + "\n")
+    write_model(folder, backbone, facts, CARD, name=architecture.name)
+
+
+def write_model(folder: Path, network: nn.Module, facts: dict[str, Any], card: str, **words: str) -> None:
+    """Write weights, model card and, last, what makes them a model: `model.json`.
+
+    Args:
+        folder: Where to.
+        network: Its weights are written in float32 as they are.
+        facts: Of `model.json`, with architecture, preprocessing, provenance and licence.
+        card: The text of the model card, with places for these facts and for `words`.
+        words: What else the card says.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / "model.safetensors", network)
+    listed = {key: _listed(value) if isinstance(value, dict) else value for key, value in facts.items()}
+    write_atomically(folder / "README.md", card.format(version=__version__, **listed, **words))
+    stamped = {"format_version": FORMAT_VERSION, "scanlore": __version__, **facts}
+    write_atomically(folder / "model.json", json.dumps(stamped, indent=2) + "\n")
 
 
 def write_tensors(path: Path, module: nn.Module) -> None:
@@ -86,8 +91,8 @@ def write_tensors(path: Path, module: nn.Module) -> None:
     write_atomically(path, save(tensors))
 
 
-def _listed(facts: Any) -> str:
-    return ", ".join(f"{key} {value}" for key, value in facts.items() if value not in (None, ""))
+def _listed(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in flatten(facts).items() if value not in (None, "", []))
 
 
 def load_model_folder(folder: Path) -> tuple[nn.Module, Preprocessing, dict[str, Any]]:

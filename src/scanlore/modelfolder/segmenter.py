@@ -8,16 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from scanlore.__about__ import __version__
 from scanlore.backbones.build import build_backbone
 from scanlore.backbones.linear_decoder import LinearDecoder
 from scanlore.backbones.settings import backbone_settings
 from scanlore.config import validate
 from scanlore.errors import ConfigError, ModelError
-from scanlore.modelfolder.facts import FORMAT_VERSION, read_facts
-from scanlore.modelfolder.folder import fill, read_tensors, write_tensors
+from scanlore.modelfolder.facts import read_facts
+from scanlore.modelfolder.folder import fill, read_tensors, write_model
 from scanlore.modelfolder.segmentation_preprocessing import SegmentationPreprocessing
-from scanlore.run import write_atomically
 from scanlore.scans.scan import Scan
 
 KIND = "segmenter"
@@ -100,32 +98,15 @@ def save_segmenter(
         provenance: Model, task and labels it comes from.
         licence: Of the weights; travels with them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "model.safetensors", network)
-    facts: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
+    facts = {
         "kind": KIND,
-        "scanlore": __version__,
         "architecture": architecture,
         "preprocessing": preprocessing.model_dump(mode="json"),
         "provenance": provenance,
         "licence": licence,
     }
-    card = CARD.format(
-        name=architecture["backbone"]["name"],
-        labels=", ".join(list(preprocessing.labels.values())[1:]),
-        version=__version__,
-        architecture=_listed(architecture["backbone"] | {"decoder": architecture["decoder"]}),
-        preprocessing=_listed(facts["preprocessing"]),
-        provenance=_listed(provenance),
-        licence=licence,
-    )
-    write_atomically(folder / "README.md", card)
-    write_atomically(folder / "model.json", json.dumps(facts, indent=2) + "\n")
-
-
-def _listed(facts: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in facts.items() if value not in (None, "", []))
+    labels = ", ".join(list(preprocessing.labels.values())[1:])
+    write_model(folder, network, facts, CARD, name=architecture["backbone"]["name"], labels=labels)
 
 
 def load_segmenter(reference: str | Path, device: str = "cpu") -> Segmenter:

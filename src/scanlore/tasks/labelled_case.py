@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ from scanlore.corpus.prepare import content_id
 from scanlore.errors import DataError
 from scanlore.scans.channels import grid_difference, read_channels
 from scanlore.scans.failures import counted
-from scanlore.scans.image2d import image2d_header
 from scanlore.scans.read import read_scan
 from scanlore.scans.scan import Scan
 from scanlore.tasks.label_map import listed
@@ -66,19 +65,11 @@ def read_images(case: SegmentationCase, channels: tuple[str, ...]) -> Scan:
     Raises:
         DataError: A file cannot be read, lies on another grid than the first, or there are more or fewer channels.
     """
-    scan, path = read_channels(case.images), case.images[0]
-    if scan.num_channels != len(channels) and _is_grey_colour(scan, path, len(channels)):
-        scan = replace(scan, voxels=np.repeat(scan.voxels, len(channels), axis=0))
+    scan = read_channels(case.images, len(channels))
     if scan.num_channels != len(channels):
         what = f"has {counted(scan.num_channels, 'channel')}, the task {len(channels)}: {listed(channels)}"
-        raise DataError(what, where=path, fix="give every case the channels of the task")
+        raise DataError(what, where=case.images[0], fix="give every case the channels of the task")
     return scan
-
-
-def _is_grey_colour(scan: Scan, path: Path, num_channels: int) -> bool:
-    """Whether reading made one channel of an image file because all its channels are equal."""
-    is_image = scan.num_channels == 1 and scan.ndim == 2 and path.is_file()
-    return is_image and image2d_header(path).num_channels == num_channels
 
 
 def read_mask(path: Path, scan: Scan, class_of_value: Mapping[int, int]) -> Labels:

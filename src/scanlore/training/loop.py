@@ -16,6 +16,7 @@ from scanlore.backbones.device import autocast
 from scanlore.errors import ScanloreError
 from scanlore.methods.contract import Method, Progress
 from scanlore.training.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
+from scanlore.training.memory import keep_freed_memory
 from scanlore.training.metrics import MetricsWriter
 from scanlore.training.optim_settings import OptimSettings
 from scanlore.training.optimizer import build_optimizer, clip_parts, set_schedules
@@ -78,6 +79,7 @@ def train(method: Method, plan: LoopPlan, out: Path, world: World, callbacks: Ca
     Raises:
         ScanloreError: The gradients were not finite for too many steps in a row, or a scan cannot be read.
     """
+    keep_freed_memory()
     loop = _Loop(method, plan, world, callbacks.prepare)
     steps = checkpoint_steps(out)
     if steps:
