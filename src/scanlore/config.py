@@ -202,6 +202,8 @@ def _locate(cls: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], 
             inside = {"": inside[str(part)]}
             continue
         holder = next(iter(inside.values())) if len(inside) == 1 else None
+        if holder is None and path and not isinstance(part, int):
+            continue  # which of the kinds of a single value was tried
         path.append(str(part))
         field = holder.model_fields.get(str(part)) if holder else None
         inside = _models_in(field.annotation) if field else {}

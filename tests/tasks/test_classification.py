@@ -82,7 +82,7 @@ def test_fingerprint_ignores_order_and_sees_labels(tmp_path):
         ("image,lable", ["1.png,a"], "no column 'label' .*did you mean 'lable'"),
         ("image,label", ["1.png,a", "2.png,a"], "one class only, 'a'"),
         ("image,label", ["1.png,", "2.png,"], "no labels"),
-        ("image,label", ["1.png,a", "1.png,b"], "1 images are listed more than once"),
+        ("image,label", ["1.png,a", "1.png,b"], "is listed more than once"),
         ("image,label,split", ["1.png,a,train", "2.png,b,tset"], "row 2: 'tset' is no split .*'test'"),
         ("image,label,split", ["1.png,a,train", "2.png,b,test"], "no training case of class 'b'"),
         ("image,label,split", ["1.png,a,train", "2.png,b,"], "1 labelled cases have no split"),

@@ -213,7 +213,7 @@ def test_missing_files_of_msd(tmp_path):
         ("image,image_T1,mask", ["1.png,1.png,m.png"], "a column 'image' and 'image_T1'"),
         ("image,mask", ["1.png,"], "holds no masks"),
         ("image,mask", [",m.png"], "row 1: the column 'image' is empty"),
-        ("image,mask", ["1.png,m.png", "1.png,m2.png"], "1 images are listed more than once"),
+        ("image,mask", ["1.png,m.png", "1.png,m2.png"], "is listed more than once"),
         ("image,mask,split", ["1.png,m.png,train", "2.png,m.png,tets"], "row 2: 'tets' is no split"),
         ("image,mask,split", ["1.png,m.png,train", "2.png,m.png,"], "1 labelled cases have no split"),
         ("image,mask,split", ["1.png,m.png,test", "2.png,m.png,test"], "has no training case"),

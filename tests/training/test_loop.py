@@ -117,7 +117,9 @@ def test_gradients_that_are_not_finite_change_nothing_and_end_the_run(tiny_corpu
     callbacks = Callbacks(spoiled, on_cpu, None, lambda values, timings: None)
     with pytest.raises(ScanloreError) as caught:
         train(method, loop_plan(settings), tmp_path, ALONE, callbacks)
-    assert str(caught.value).startswith("step 3: gradients were not finite for 3 steps in a row (lower optim.lr")
+    assert str(caught.value).startswith(
+        "step 3: gradients were not finite for 3 steps in a row (lower the learning rate"
+    )
     assert "\n" not in str(caught.value)
     assert same(before, method.state_dict())
     assert [row["skipped"] for row in read_rows(tmp_path / "metrics.jsonl")] == [True, True]
@@ -209,3 +211,16 @@ def test_an_interrupted_run_ends_like_one_that_was_not(tiny_corpus, tmp_path, st
     _, parts = train_on(plan, settings, tmp_path / "parts")
     assert same(whole, parts)
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+def test_a_run_of_skipped_steps_alone_is_no_training(tiny_corpus, tmp_path):
+    settings = tiny_settings("training.steps=2", "training.max_bad_steps=10")
+
+    def spoiled(first, stop):
+        for batch in batches(tiny_plan(tiny_corpus, settings), first, stop, 0):
+            batch.groups["global"].pixels[:] = math.nan
+            yield batch
+
+    callbacks = Callbacks(spoiled, on_cpu, None, lambda values, timings: None)
+    with pytest.raises(ScanloreError, match="nothing was trained"):
+        train(tiny_method(settings), loop_plan(settings), tmp_path, ALONE, callbacks)

@@ -2,18 +2,21 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import polars as pl
 import pytest
 
-from factories import write_nifti_file, write_png
+from factories import write_msd_task, write_nifti_file, write_png
 from scanlore.errors import ConfigError, DataError
 from scanlore.evaluation.tables import read_tables, write_tables
+from scanlore.registry import BACKBONES
 from scanlore.run import Run
 from scanlore.tasks.segmentation import load_segmentation_task
 from scanlore.tasks.splits import complete_splits
+from scanlore.verbs.adapt import adapt
 from scanlore.verbs.evaluate import evaluate
 
 SHAPE = (7, 8, 6)
@@ -234,3 +237,14 @@ def test_masks_none_of_which_fits_are_refused(task, tmp_path):
     with pytest.raises(DataError, match=r"case_0.nii.gz: not one case can be scored; case_0: the mask has.*shape"):
         evaluate(masks, task)
     assert not (masks / "evaluation").exists()
+
+
+def test_the_masks_of_a_trial_are_scored_on_its_test_cases(tmp_path, monkeypatch):
+    tiny = replace(BACKBONES["resenc-tiny"], features=(4, 8), blocks=(1, 1), input_size=16)
+    monkeypatch.setitem(BACKBONES, "resenc-tiny", tiny)
+    task = write_msd_task(tmp_path / "T", num_cases=10)
+    steps = ["training.steps=1", "training.batch_size=1", "training.num_workers=0", "training.precision=fp32"]
+    result = adapt("random:resenc-tiny", task, tmp_path / "A", "transfer", overrides=steps, device="cpu")
+    scored = evaluate(tmp_path / "A" / "predictions", task)
+    assert (scored.cases, scored.num_scored, scored.problems) == ("test", result.num_test, {})
+    assert [row.value for row in scored.rows] == [row.value for row in result.rows]

@@ -15,6 +15,7 @@ from scanlore.errors import ConfigError, ModelError
 from scanlore.modelfolder.model import Model
 from scanlore.modelfolder.segmentation_preprocessing import SegmentationPreprocessing
 from scanlore.registry import BACKBONES
+from scanlore.scans.failures import counted
 from scanlore.tasks.labelled_index import LabelledStore
 from scanlore.tasks.patch_size import check_patch, patch_for
 from scanlore.tasks.segmentation import SegmentationTask
@@ -152,7 +153,8 @@ def _linear_decoder(
     import torch
 
     if num_channels != _backbone_of(model).in_channels:
-        what = f"the frozen model sees {_backbone_of(model).in_channels} channels, the task has {num_channels}"
+        seen = counted(_backbone_of(model).in_channels, "channel")
+        what = f"the frozen model sees {seen}, the task has {num_channels}"
         raise ModelError(what, where=model.name, fix="the protocol transfer can spread a stem over several channels")
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 from torch import Tensor, nn
 
+from scanlore.backbones.conv import Conv3d
 from scanlore.backbones.features import Features, layer_indices
 from scanlore.backbones.masked_norm import MaskedInstanceNorm2d, MaskedInstanceNorm3d
 from scanlore.backbones.settings import ResEncSettings
@@ -54,6 +55,9 @@ class ResEnc(ResidualEncoderUNet):  # type: ignore[misc]
         self.map_strides = tuple(2**stage for stage in range(num_stages))
         self.patch_size, self.min_size = self.map_strides[-1], 2 * self.map_strides[-1]
         self.apply(self.initialize)
+        for module in self.modules():
+            if type(module) is nn.Conv3d:  # its class alone, as the parent compares the class it is given
+                module.__class__ = Conv3d
         # The heads of deep supervision take no part; they stay for the sake of the names
         self.decoder.seg_layers[:-1].requires_grad_(False)
 

@@ -132,7 +132,8 @@ def _name_labels(figure: Figure, masks: Planes, names: Mapping[int, str]) -> Non
     counts = {value: sum(int((mask == value).sum()) for mask in masks) for value in names if value}
     drawn = sorted((value for value, count in counts.items() if count), key=lambda value: -counts[value])
     colours = _colours(names)
-    handles = [Patch(color=colours[value], label=names[value]) for value in drawn[:MAX_NAMES]]
+    # The largest are named where there is no room for all, in the order of the label map
+    handles = [Patch(color=colours[value], label=names[value]) for value in sorted(drawn[:MAX_NAMES])]
     if len(drawn) > MAX_NAMES:
         handles.append(Patch(alpha=0, label=f"and {len(drawn) - MAX_NAMES} more"))
     handles = handles or [Patch(alpha=0, label="no voxel is labelled")]

@@ -36,7 +36,9 @@ def refuse_duplicates(names: Sequence[str], path: Path) -> None:
     """
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise DataError(f"{len(repeated)} images are listed more than once, e.g. {repeated[0]}", where=path)
+        some = f"{repeated[0]!r} is" if len(repeated) == 1 else f"{len(repeated)} images are"
+        e_g = "" if len(repeated) == 1 else f", e.g. {repeated[0]}"
+        raise DataError(f"{some} listed more than once{e_g}", where=path)
 
 
 def check_given_splits(cases: Sequence[GivenCase], labelled: Sequence[GivenCase], path: Path) -> bool:

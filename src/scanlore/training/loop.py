@@ -25,6 +25,7 @@ from scanlore.training.settings import TrainingSettings
 from scanlore.views.randomness import keyed_seed
 
 logger = logging.getLogger("scanlore")
+REMEDY = "lower the learning rate or use training.precision=fp32"
 Row = dict[str, Any]
 Look = Callable[[Method, Row], Row]
 
@@ -113,6 +114,7 @@ def _run(loop: _Loop, out: Path, callbacks: Callbacks, writer: MetricsWriter | N
             callbacks.progress(values, timings)
             if loop.step % training.checkpoint_every == 0 or is_last:
                 save_checkpoint(out, loop.step, loop.state(), training.keep_checkpoints)
+    loop.end()
 
 
 def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
@@ -134,12 +136,13 @@ class _Loop:
         self.call: nn.Module = replicate(self.module, world)
         self.rules = method.param_rules()
         self.optimizer = build_optimizer(self.module, self.rules, plan.optim)
-        self.step, self.num_bad = 0, 0
+        self.step, self.num_bad, self.num_skipped = 0, 0, 0
 
     def state(self) -> dict[str, Any]:
         return {
             "step": self.step,
             "num_bad": self.num_bad,
+            "num_skipped": self.num_skipped,
             "method": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -147,7 +150,7 @@ class _Loop:
     def restore(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.num_bad = state["step"], state["num_bad"]
+        self.step, self.num_bad, self.num_skipped = state["step"], state["num_bad"], state["num_skipped"]
 
     def do_step(self, batches: Iterator[tuple[Any, float]]) -> tuple[Row, float]:
         """Do one optimiser step; returns its metrics and the seconds spent waiting for data."""
@@ -187,9 +190,16 @@ class _Loop:
 
     def _count_bad(self, is_finite: bool) -> None:
         self.num_bad = 0 if is_finite else self.num_bad + 1
+        self.num_skipped += not is_finite
         if not is_finite:
             logger.warning("step %d was skipped: its gradients are not finite", self.step + 1)
         if self.num_bad >= self.plan.training.max_bad_steps:
             what = f"gradients were not finite for {self.num_bad} steps in a row"
-            fix = "lower optim.lr or use training.precision=fp32; the last checkpoint is intact"
-            raise ScanloreError(what, where=f"step {self.step + 1}", fix=fix)
+            raise ScanloreError(what, where=f"step {self.step + 1}", fix=f"{REMEDY}; the last checkpoint is intact")
+
+    def end(self) -> None:
+        """Say how many steps were skipped; a run without a single update has trained nothing."""
+        if self.num_skipped == self.step:
+            raise ScanloreError("the gradients of no step were finite: nothing was trained", fix=REMEDY)
+        if self.num_skipped:
+            logger.warning("%d of %d steps were skipped: their gradients were not finite", self.num_skipped, self.step)

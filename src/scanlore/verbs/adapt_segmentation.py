@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scanlore.adaptation.segmentation_settings import LinearDecoderSettings, TransferSettings
+from scanlore.errors import DataError
 from scanlore.progress import progress_bar
 from scanlore.run import Run, State, check_run
 from scanlore.tasks.budget import Budget
@@ -129,10 +130,13 @@ def _run(run: Run, job: _Job, seed: int) -> None:
 def _store(run: Run, job: _Job) -> LabelledStore:
     from scanlore.tasks.labelled_store import build_labelled_store
 
-    with progress_bar("labelled scans", "scans") as advance:
-        return build_labelled_store(
-            job.task, job.chosen, run.out / STORE, max_bad=job.settings.max_bad, progress=advance
-        )
+    store = run.out / STORE
+    try:
+        with progress_bar("labelled scans", "scans") as advance:
+            return build_labelled_store(job.task, job.chosen, store, max_bad=job.settings.max_bad, progress=advance)
+    except DataError:
+        shutil.rmtree(store, ignore_errors=True)  # no other call could use it
+        raise
 
 
 def _fit(run: Run, job: _Job, plan: SegmentationPlan, store: LabelledStore, seed: int) -> SegmentationFit:

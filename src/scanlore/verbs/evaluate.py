@@ -158,12 +158,22 @@ def _model_of(predictions: Path) -> tuple[str | None, dict[str, Any]]:
 
     noted = _noted(predictions)
     if noted.get("command") != "predict" or not (predictions / "config.yaml").is_file():
-        return None, {}
+        return _adapted_beside(predictions)
     model = str(read_yaml(predictions / "config.yaml").get("model"))
     run = Path(model).parent if Path(model).name == "model" else Path(model)
     if (run / "trials.parquet").is_file():
         return model, read_table(run, "trials").row(0, named=True)
     return model, {key: value for key, value in noted.get("provenance", {}).items() if key in TRIALS}
+
+
+def _adapted_beside(predictions: Path) -> tuple[str | None, dict[str, Any]]:
+    """Return the run whose own masks these are, where they lie in a run of `scanlore adapt`."""
+    from scanlore.evaluation.tables import read_table
+
+    run = predictions.absolute().parent
+    if _noted(run).get("command") != "adapt" or not (run / "trials.parquet").is_file():
+        return None, {}
+    return str(run), read_table(run, "trials").row(0, named=True)
 
 
 def _noted(folder: Path) -> dict[str, Any]:

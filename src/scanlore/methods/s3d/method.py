@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from scanlore.backbones.conv import Conv3d
 from scanlore.backbones.masked_norm import MaskedInstanceNorm2d, MaskedInstanceNorm3d
 from scanlore.backbones.resenc import ResEnc, visible_at
 from scanlore.methods.contract import Observed, ParamRule, Progress
@@ -36,7 +37,7 @@ class Densify(nn.Module):
             nn.init.trunc_normal_(self.token, std=TOKEN_STD, a=-TOKEN_STD, b=TOKEN_STD)
         if conv:
             self.norm = (MaskedInstanceNorm3d if ndim == 3 else MaskedInstanceNorm2d)(dim)
-            self.conv = (nn.Conv3d if ndim == 3 else nn.Conv2d)(dim, dim, kernel_size=3, padding=1)
+            self.conv = (Conv3d if ndim == 3 else nn.Conv2d)(dim, dim, kernel_size=3, padding=1)
 
     def forward(self, values: Tensor, visible: Tensor) -> Tensor:
         """Return the filled map.
