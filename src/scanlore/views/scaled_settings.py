@@ -27,6 +27,18 @@ def ordered(value: Range) -> Range:
     return value
 
 
+def partial(value: Range) -> Range:
+    """Return a range of hidden shares; refuse one that may hide nothing or everything.
+
+    Raises:
+        ValueError: It does not lie between 0 and 1.
+    """
+    if not 0 < value[0] <= value[1] < 1:
+        msg = "needs 0 < first <= second < 1: a view without hidden or visible parts teaches nothing"
+        raise ValueError(msg)
+    return value
+
+
 class ScaledSettings(Settings):
     """Axes and intensity scaling of views.
 

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat, Tag, field_validator, model_valida
 
 from scanlore.config import Settings, by_key
 from scanlore.views.affine_settings import AffineSettings
-from scanlore.views.scaled_settings import PositiveRange, Range, ScaledSettings, Share, ordered
+from scanlore.views.scaled_settings import PositiveRange, Range, ScaledSettings, Share, ordered, partial
 
 __all__ = [
     "AffineSettings",
@@ -91,13 +91,7 @@ class MaskSettings(Settings):
     share: float = Field(0.5, ge=0, le=1)
     ratio: Range = (0.2, 0.75)
 
-    @field_validator("ratio")
-    @classmethod
-    def _inside(cls, value: Range) -> Range:
-        if not 0 < value[0] <= value[1] < 1:
-            msg = "needs 0 < first <= second < 1: a crop without hidden or visible patches teaches nothing"
-            raise ValueError(msg)
-        return value
+    _check = field_validator("ratio")(partial)
 
 
 class MultiCropSettings(ScaledSettings):
