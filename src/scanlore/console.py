@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,16 @@ def print_settings(data: dict[str, Any], as_json: bool) -> None:
 def print_json(value: Any) -> None:
     """Print a value or a result object as JSON."""
     plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    typer.echo(json.dumps(plain, indent=2, default=str))
+    typer.echo(json.dumps(_finite(plain), indent=2, default=str))
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with null in place of NaN and infinities, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:

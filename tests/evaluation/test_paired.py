@@ -154,3 +154,20 @@ def test_rounding_makes_no_difference():
     second = results({str(case): (0.3, 0.1) for case in range(9)})
     result = compare_segmentations(first, second)
     assert (result.difference, result.p, result.wilcoxon_p) == (0, 1, 1)
+
+
+def test_means_over_other_classes_are_no_comparison():
+    rows = {"case": ["a"], "patient": [None], "value": [0.5], "metric": ["dice"], "unit": ["fraction"], "version": [1]}
+    one, two = (pl.DataFrame(rows | {"class_or_region": [name]}) for name in ("head", "Anterior"))
+    with pytest.raises(DataError, match="score other classes: head and Anterior"):
+        compare_segmentations(one, two)
+
+
+def test_a_metric_without_a_value_in_both_says_so():
+    rows = {"case": ["a"], "patient": [None], "metric": ["hd95"], "unit": ["mm"], "version": [1]}
+    one, two = (
+        pl.DataFrame(rows | {"class_or_region": ["one"], "value": [value]}, schema_overrides={"value": pl.Float64})
+        for value in (1.0, None)
+    )
+    with pytest.raises(DataError, match="hd95 has no value in both trials"):
+        compare_segmentations(one, two, "hd95")

@@ -258,3 +258,10 @@ def test_the_scans_of_a_fold_can_be_held_out(tmp_path):
     (task / "splits_final.json").write_text(json.dumps([{"train": names[1:], "val": names[:1]}]))
     of_fold = content_ids(next(case for case in load_segmentation_task(task).cases if case.name == names[0]))
     assert held_out_ids(task, fold=0) == set(of_fold)
+
+
+def test_two_cases_are_enough_where_nothing_is_chosen(tmp_path):
+    task = write_msd_task(tmp_path / "T", num_cases=2)
+    assert run(task, tmp_path / "A").num_test == 1
+    with pytest.raises(DataError, match="none is left to choose by"):
+        run(task, tmp_path / "B", "selection=best-val", "val_every=2")

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -55,7 +57,7 @@ def test_what_is_missing_on_either_side_is_said(tmp_path):
     one = write_segmentation(tmp_path / "one", {"a": 0.8, "b": 0.7, "c": 0.9}, patients=patients)
     two = write_segmentation(tmp_path / "two", {"a": 0.8, "b": 0.6, "d": 0.9}, "other", patients)
     assert compare(one, two).warnings == (
-        "the task had other cases or masks when the second was scored",
+        "the task had other cases, masks or label names when the second was scored",
         "2 independent cases: too few for a bootstrap, whose interval is too narrow then",
         f"{two} has no value for 1 case of the other: c",
         f"{one} has no value for 1 case of the other: d",
@@ -103,3 +105,11 @@ def test_other_kinds_metrics_and_places_are_refused(tmp_path):
         compare(one, tmp_path)
     with pytest.raises(ConfigError, match="seed: must be 0 or more"):
         compare(one, one, seed=-1)
+
+
+def test_a_single_patient_has_no_interval(tmp_path):
+    one, two = (write_segmentation(tmp_path / name, {"a": value}) for name, value in (("one", 0.8), ("two", 0.7)))
+    result = compare(one, two)
+    assert result.found.difference == pytest.approx(0.1)
+    assert all(math.isnan(value) for value in (result.found.low, result.found.high, result.found.p))
+    assert "a single patient has no interval" in result.verdict

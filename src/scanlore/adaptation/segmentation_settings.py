@@ -51,7 +51,10 @@ class SegmentationSettings(Settings):
     @model_validator(mode="after")
     def _can_choose(self) -> SegmentationSettings:
         if self.selection == "best-val" and not 0 < self.val_every <= self.training.steps:
-            msg = "selection best-val needs val_every, at most training.steps"
+            msg = (
+                f"selection best-val needs val_every between 1 and training.steps {self.training.steps}, not "
+                f"{self.val_every}; or take selection: last"
+            )
             raise ValueError(msg)
         return self
 

@@ -36,9 +36,9 @@ class PairedDifference:
         first: The metric of the first trial on these cases.
         second: That of the second.
         difference: First minus second, in the metric's unit.
-        low: Lower end of the interval.
+        low: Lower end of the interval; NaN for a single patient, of whom nothing can be resampled.
         high: Upper end.
-        p: Two-sided bootstrap p-value of no difference; never below `2 / (num_resamples + 1)`.
+        p: Two-sided bootstrap p-value of no difference; never below `2 / (num_resamples + 1)`, NaN as the interval.
         num_cases: Cases both trials have.
         num_resamples: Resamples it rests on.
         num_skipped: Resamples left out, because a class had no case in them.
@@ -89,6 +89,8 @@ def paired_difference(
     """
     draws = resamples(len(targets), patients, num_resamples, seed)
     values = np.array([function(targets[rows], first[rows]) - function(targets[rows], second[rows]) for rows in draws])
+    if num_units(len(targets), patients) == 1:
+        values = np.full(len(values), np.nan)  # one patient resampled is always itself
     interval = percentile_interval(values.tolist(), level)
     scores = function(targets, first), function(targets, second)
     return PairedDifference(
@@ -126,6 +128,8 @@ def paired_mean_difference(
     """
     differences = np.round(first - second, DIGITS)
     values = resample_means(differences[:, None], patients, num_resamples=num_resamples, seed=seed)[:, 0]
+    if num_units(len(first), patients) == 1:
+        values = np.full(len(values), np.nan)  # one patient resampled is always itself
     interval = percentile_interval(values.tolist(), level)
     by_patient = _patient_means(differences, patients)
     return PairedDifference(
@@ -214,7 +218,8 @@ def compare_segmentations(
     """
     import polars as pl
 
-    one, two = (_case_values(table, metric) for table in (first, second))
+    one, two = (_case_values(table, metric, which) for table, which in ((first, "first"), (second, "second")))
+    _require_same_classes(one, two)
     if set(one["version"]) != set(two["version"]) or set(one["unit"]) != set(two["unit"]):
         raise DataError(f"{metric} has another definition in the two tables", fix="evaluate both again")
     pairs = one.join(two, on=["case", "class_or_region"], how="full", coalesce=True, maintain_order="left_right")
@@ -225,8 +230,7 @@ def compare_segmentations(
     )
     both = cases.drop_nulls(["value", "value_right"])
     if not both.height:
-        examples = f"the first has {one['case'][0]!r}, the second {two['case'][0]!r}"
-        raise DataError(f"the two trials have no scored case in common: {examples}", fix="evaluate both on one task")
+        raise _nothing_in_common(one, two, metric)
     patients = both["patient"].to_list()
     result = paired_mean_difference(both["value"].to_numpy(), both["value_right"].to_numpy(), patients, seed=seed)
     scored = [set(table.drop_nulls("value")["case"]) for table in (one, two)]
@@ -234,13 +238,30 @@ def compare_segmentations(
     return replace(result, only_first=tuple(sorted(scored[0] - common)), only_second=tuple(sorted(scored[1] - common)))
 
 
-def _case_values(results: pl.DataFrame, metric: str) -> pl.DataFrame:
+def _require_same_classes(one: pl.DataFrame, two: pl.DataFrame) -> None:
+    """Refuse means over other classes, which are no answer to the same question."""
+    first, second = (sorted(set(table["class_or_region"])) for table in (one, two))
+    if first != second:
+        what = f"the two trials score other classes: {', '.join(first)} and {', '.join(second)}"
+        raise DataError(what, fix="evaluate both on one task, with the same label names")
+
+
+def _nothing_in_common(one: pl.DataFrame, two: pl.DataFrame, metric: str) -> DataError:
+    if set(one["case"]) & set(two["case"]):
+        what = f"{metric} has no value in both trials for any class of a common case"
+        return DataError(what, fix="compare by dice, which has one wherever a class is there or was found")
+    examples = f"the first has {one['case'][0]!r}, the second {two['case'][0]!r}"
+    what = f"the two trials have no scored case in common: {examples}"
+    return DataError(what, fix="evaluate both on one task")
+
+
+def _case_values(results: pl.DataFrame, metric: str, which: str) -> pl.DataFrame:
     """Return one metric of every case and class, `value` null where there is none."""
     import polars as pl
 
     rows = results.filter(pl.col("case").is_not_null() & pl.col("class_or_region").is_not_null())
     if not rows.height:
-        raise DataError("one of the two trials has no scored case")
+        raise DataError(f"the {which} of the two trials has no scored case", fix="see the reasons in its results")
     _require_metric(metric, rows["metric"].unique(maintain_order=True).to_list())
     return rows.filter(pl.col("metric") == metric).select(
         "case", "patient", "class_or_region", "value", "unit", "version"

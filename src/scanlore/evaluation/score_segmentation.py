@@ -156,5 +156,6 @@ def _summary(values: npt.NDArray[np.float64], draws: npt.NDArray[np.float64], re
         reason = f"in every case: {', '.join(sorted(reasons))}"
         return {"value": None, "low": None, "high": None, "n": 0, "reason": reason}
     interval = percentile_interval(draws.tolist())
-    facts = {"low": interval.low, "high": interval.high, "reason": None}
+    bounds = (interval.low, interval.high) if len(known) > 1 else (None, None)
+    facts = {"low": bounds[0], "high": bounds[1], "reason": None}
     return {"value": float(known.mean()), "n": len(known), **facts}

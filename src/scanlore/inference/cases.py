@@ -44,10 +44,12 @@ def group_cases(sources: Sequence[Source], num_channels: int) -> list[Case]:
         match = CHANNEL.fullmatch(_stem(source))
         if match and len(source.files) == 1:
             found[source.path.parent, match[1]][int(match[2])] = source
+    plain = {(source.path.parent, _stem(source)) for source in sources}
     joined = {
         members[0]: (name, tuple(members[number] for number in range(len(members))))
-        for (_, name), members in found.items()
-        if set(members) == set(range(len(members))) and (num_channels > 1 or len(members) == 1)
+        for (folder, name), members in found.items()
+        if set(members) == set(range(len(members)))
+        and (num_channels > 1 or (len(members) == 1 and (folder, name) not in plain))
     }
     inner = {member for _, members in joined.values() for member in members[1:]}
     cases = [joined.get(source, (_stem(source), (source,))) for source in sources if source not in inner]
@@ -69,7 +71,7 @@ def _unique(names: list[str], folders: list[Path]) -> list[str]:
     for name, path in zip(names, paths, strict=True):
         long = "_".join((*path.parts[shared:], name)) if counts[name.casefold()] > 1 else name
         number, chosen = 1, long
-        while chosen.casefold() in unique:
+        while chosen.casefold() in unique or (number > 1 and chosen.casefold() in counts):
             number += 1
             chosen = f"{long}_{number}"
         unique[chosen.casefold()] = chosen

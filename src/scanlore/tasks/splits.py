@@ -35,7 +35,7 @@ class Splits:
         return [index for index, name in enumerate(self.of_case) if name == split]
 
 
-def complete_splits(task: Task, seed: int, needs_val: bool) -> Splits:
+def complete_splits(task: Task, seed: int, needs_val: bool, draws_val: bool | None = None) -> Splits:
     """Complete the splits a task gives: a fifth for testing, and a fifth of the rest for validation where needed.
 
     What is drawn is drawn by patient where known, else by case. In a classification task it is stratified by class, and
@@ -44,7 +44,8 @@ def complete_splits(task: Task, seed: int, needs_val: bool) -> Splits:
     Args:
         task: The task; splits it gives are kept.
         seed: Of the draw.
-        needs_val: Whether the protocol chooses by validation.
+        needs_val: Whether the protocol chooses by validation, and cannot do without.
+        draws_val: Whether validation cases are drawn; `None` where they are needed.
 
     Raises:
         DataError: A class is left without a training case, or nothing is left to train on, to test on or to choose by.
@@ -53,7 +54,7 @@ def complete_splits(task: Task, seed: int, needs_val: bool) -> Splits:
     labelled = [index for index, stratum in enumerate(strata) if stratum is not None]
     split_of = {index: task.cases[index].split or "train" for index in labelled}
     for position, (split, fraction) in enumerate({"test": TEST_FRACTION, "val": VAL_FRACTION}.items()):
-        wanted = split == "test" or needs_val
+        wanted = split == "test" or (needs_val if draws_val is None else draws_val)
         if wanted and split not in split_of.values():
             pool = [index for index, name in split_of.items() if name == "train"]
             chosen = _draw(_units(task, pool), strata, fraction, np.random.default_rng([seed, position]))

@@ -82,7 +82,8 @@ def _open(call: Call, settings: TransferSettings | LinearDecoderSettings, labels
     task = load_segmentation_task(call.task)
     if settings.fold is not None:
         task = with_fold(task, settings.fold)
-    splits = complete_splits(task, SPLIT_SEED, needs_val=True)
+    # Always drawn, so that splits are the same for every selection
+    splits = complete_splits(task, SPLIT_SEED, needs_val=settings.selection == "best-val", draws_val=True)
     train = splits.indices("train")
     rows = label_budget([(task.cases[i].name, task.cases[i].patient) for i in train], labels, call.seed)
     chosen = [train[row] for row in rows]

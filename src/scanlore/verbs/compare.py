@@ -107,7 +107,7 @@ def _warnings(tables: list[Tables], found: PairedDifference, folders: list[Path]
     warnings = []
     prints = [table.trials["task_fingerprint"][0] for table in tables]
     if prints[0] != prints[1]:
-        warnings.append("the task had other cases or masks when the second was scored")
+        warnings.append("the task had other cases, masks or label names when the second was scored")
     if len({table.trials["patients"][0] for table in tables} | {"known"}) > 1:
         warnings.append("patients are unknown: cases are taken as independent")
     if found.num_patients < FEW:
@@ -126,9 +126,12 @@ def _verdict(found: PairedDifference, metric: str, unit: str) -> str:
     ranks = "" if found.wilcoxon_p is None else f", Wilcoxon p {_p(found.wilcoxon_p)}"
     cases = counted(found.num_cases, "common case")
     units = f" of {found.num_patients} patients" if found.num_patients != found.num_cases else ""
+    interval = f"95 % interval {found.low:+.4f} to {found.high:+.4f}), bootstrap p {_p(found.p)}{ranks}"
+    if math.isnan(found.low):
+        interval = "a single patient has no interval)"
     return (
         f"{metric} {found.first:.4f} against {found.second:.4f}{in_unit}: difference {found.difference:+.4f} "
-        f"(95 % interval {found.low:+.4f} to {found.high:+.4f}), bootstrap p {_p(found.p)}{ranks}; {cases}{units}"
+        f"({interval}; {cases}{units}"
     )
 
 

@@ -29,7 +29,7 @@ def held_out_ids(task: Path, fold: int | None = None) -> set[str]:
         labelled = load_segmentation_task(task)
         if fold is not None:
             labelled = with_fold(labelled, fold)
-        test = complete_splits(labelled, seed=0, needs_val=True).indices("test")
+        test = complete_splits(labelled, seed=0, needs_val=False).indices("test")
         return {name for index in test for name in content_ids(labelled.cases[index])}
     scored = load_classification_task(task)
     test = complete_splits(scored, seed=0, needs_val=True).indices("test")

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from scanlore.errors import ScanloreError
+from scanlore.errors import DataError, ScanloreError
 
 P = TypeVar("P")
 B = TypeVar("B")
@@ -70,10 +70,26 @@ def stream(plan: P, make: Callable[[P, int], B], start: int, stop: int, num_work
         collate_fn=_unchanged,
         worker_init_fn=_end_with_parent,
     )
-    for batch in loader:
+    for batch in _alive(loader):
         if isinstance(batch, ScanloreError):
             raise batch
         yield batch
+
+
+def _alive(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Yield the items of a loader; the end of a worker is told in words.
+
+    Raises:
+        DataError: A worker ended.
+    """
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error) or "exited" not in str(error):
+            raise
+        what = "a process that reads ahead ended: memory ran out, or a script was started again in it"
+        fix = 'keep the calls of a script below `if __name__ == "__main__":`, or set training.num_workers=0'
+        raise DataError(what, fix=fix) from None
 
 
 def _end_with_parent(_: int) -> None:
