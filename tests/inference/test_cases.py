@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from scanlore.inference.cases import group_cases
+from scanlore.inference.cases import group_cases, renamed
 from scanlore.scans.find import Source
 
 
@@ -60,3 +60,14 @@ def test_series_of_one_folder():
     files = (Path("d/s/1.dcm"), Path("d/s/2.dcm"))
     series = [Source("dicom", Path("d/s"), files, number) for number in (1, 2)]
     assert [case.name for case in group_cases(series, 1)] == ["s", "s_2"]
+
+
+def test_a_name_that_a_file_has_is_not_given_to_another():
+    names = ["a/x.nii", "a/x.nii.gz", "a/x_2.nii"]
+    assert grouped(names)["x_2"] == ["x_2.nii"]
+    assert grouped(["a/x.nii.gz", "a/x_0000.nii.gz"]) == {"x": ["x.nii.gz"], "x_0000": ["x_0000.nii.gz"]}
+
+
+def test_cases_that_got_another_name_are_listed():
+    cases = group_cases(sources("d/a/x.nii", "d/b/x.nii", "d/y.nii", "d/z_0000.nii"), 1)
+    assert renamed(cases) == {"a_x": "d/a/x.nii", "b_x": "d/b/x.nii"}

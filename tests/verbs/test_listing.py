@@ -22,3 +22,7 @@ def test_a_network_is_shown_without_what_it_lacks():
 def test_a_name_that_is_no_model():
     with pytest.raises(ModelError, match="did you mean 'resenc-l'"):
         show_model("resenc-xl")
+
+
+def test_an_untrained_network_is_shown_as_its_reference():
+    assert show_model("random:resenc-tiny") == show_model("resenc-tiny")

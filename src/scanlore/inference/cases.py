@@ -57,6 +57,16 @@ def group_cases(sources: Sequence[Source], num_channels: int) -> list[Case]:
     return [Case(name, members) for name, (_, members) in zip(names, cases, strict=True)]
 
 
+def renamed(cases: Sequence[Case]) -> dict[str, str]:
+    """Return the cases that are not called as their first file, with that file."""
+
+    def plain(source: Source) -> set[str]:
+        match = CHANNEL.fullmatch(_stem(source))
+        return {_stem(source)} | ({match[1]} if match else set())
+
+    return {case.name: case.sources[0].name for case in cases if case.name not in plain(case.sources[0])}
+
+
 def _stem(source: Source) -> str:
     stem = case_stem(source.path, is_channel=False)
     return f"{stem}_{source.number}" if source.number > 1 else stem

@@ -66,6 +66,7 @@ def show_model(name: str) -> dict[str, Any]:
     from dataclasses import asdict
     from pathlib import Path
 
+    name = name.removeprefix("random:") if name.removeprefix("random:") in BACKBONES else name
     if name in BACKBONES:
         return {"name": name} | {key: value for key, value in asdict(BACKBONES[name]).items() if value}
     path = Path(name)

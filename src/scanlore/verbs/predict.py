@@ -117,12 +117,14 @@ def _fingerprint(cases: Sequence[Case]) -> str:
 
 def _predict(run: Run, segmenter: Segmenter, cases: Sequence[Case], options: _Options, config: dict[str, Any]) -> None:
     from scanlore.evaluation.tables import write_table
+    from scanlore.inference.cases import renamed
     from scanlore.inference.write_mask import write_label_names
     from scanlore.scans.bad_scans import BadScans
 
     labels = segmenter.preprocessing.labels
     write_label_names(run.out, labels)
     run.note(device=options.device, provenance=segmenter.facts.get("provenance", {}), labels=labels)
+    run.note(renamed=renamed(cases))
     trial = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     bad, num_kept = BadScans(len(cases)), 0
     rows: list[dict[str, Any]] = []
