@@ -191,6 +191,7 @@ def predict(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows at a time.")] = 1,
 ) -> None:
     """Write a mask for every scan, with the scan's own geometry."""
+    from scanlore.scans.failures import counted
     from scanlore.verbs.predict import predict as verb
 
     result = verb(model, paths, out, overlap, mirror, device, batch_size)
@@ -198,7 +199,7 @@ def predict(
     done = "was finished before" if result.already_finished else "finished"
     kept = f", {result.num_kept} of them from before" if result.num_kept else ""
     others = f", {len(result.skipped)} other files" if result.skipped else ""
-    typer.echo(f"{out}: {done}; {len(result.masks)} masks{kept}, {len(result.problems)} skipped{others}")
+    typer.echo(f"{out}: {done}; {counted(len(result.masks), 'mask')}{kept}, {len(result.problems)} skipped{others}")
     typer.echo("labels: " + ", ".join(f"{value} {name}" for value, name in result.labels.items()))
 
 

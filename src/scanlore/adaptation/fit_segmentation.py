@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
 from torch import nn
 
 from scanlore.adaptation.segmentation_method import SegmentationMethod
 from scanlore.adaptation.segmentation_plan import SegmentationPlan
-from scanlore.backbones.unique import unique_state
 from scanlore.errors import DataError
 from scanlore.methods.contract import Method
+from scanlore.modelfolder.folder import fill, read_tensors, write_tensors
 from scanlore.modelfolder.segmenter import Segmenter
 from scanlore.run import write_atomically
 from scanlore.tasks.labelled_index import LabelledStore
@@ -105,8 +104,7 @@ def _keep_if_best(network: nn.Module, out: Path, step: int, score: float) -> Non
     path = out / SCORE
     best = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"val_dice": float("-inf")}
     if score > best["val_dice"]:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in unique_state(network).items()}
-        write_atomically(out / BEST, save(tensors))
+        write_tensors(out / BEST, network)
         write_atomically(path, json.dumps({"step": step, "val_dice": score}))
 
 
@@ -117,7 +115,5 @@ def _select(segmenter: Segmenter, plan: SegmentationPlan, out: Path) -> Segmenta
             fix = "give more validation cases, or take selection: last"
             raise DataError("no validation case ever had a Dice value", where=out, fix=fix)
         chosen = json.loads((out / SCORE).read_text(encoding="utf-8"))
-        wanted = unique_state(segmenter.network)
-        for name, tensor in load_file(out / BEST).items():
-            wanted[name].copy_(tensor)
+        fill(segmenter.network, read_tensors(out / BEST), out / BEST)
     return SegmentationFit(segmenter.eval(), chosen)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from scanlore.adaptation.segmentation_settings import LinearDecoderSettings, TransferSettings
@@ -150,8 +151,6 @@ def _never(name: str) -> float:
 def _linear_decoder(
     model: Model, num_channels: int, num_classes: int, settings: LinearDecoderSettings, seed: int
 ) -> LinearDecoder:
-    import torch
-
     if num_channels != _backbone_of(model).in_channels:
         seen = counted(_backbone_of(model).in_channels, "channel")
         what = f"the frozen model sees {seen}, the task has {num_channels}"

@@ -25,6 +25,7 @@ NUM_AHEAD = 2
 Window = tuple[Span, ...]
 
 
+@torch.inference_mode()
 def predict_scan(
     segmenter: Segmenter,
     scan: Scan,
@@ -57,60 +58,15 @@ def predict_scan(
         ModelError: The scan has other axes or channels than the segmenter.
     """
     segmenter.check(scan)
-    facts = segmenter.preprocessing
-    grid = lay_grid(scan.shape, scan.spacing, facts.spacing)
+    facts, place = segmenter.preprocessing, torch.device(device)
+    patch, grid = facts.patch, lay_grid(scan.shape, scan.spacing, facts.spacing)
     pyramids, scalings = [], []
     for voxels in scan.voxels:
         stats = intensity_stats(voxels)
         pyramids.append(memory_pyramid(voxels, scan.through_axis, stats, grid.steps))
         scalings.append(linear_map(facts.scaling, stats, facts.window))
-    return predict_pyramids(
-        segmenter,
-        pyramids,
-        scalings,
-        scan.spacing,
-        overlap=overlap,
-        mirror=mirror,
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
-        progress=progress,
-    )
-
-
-@torch.inference_mode()
-def predict_pyramids(
-    segmenter: Segmenter,
-    pyramids: Sequence[Pyramid],
-    scalings: Sequence[LinearMap],
-    spacing: tuple[float, ...] | None,
-    *,
-    overlap: float = 0.5,
-    mirror: bool = True,
-    batch_size: int = 1,
-    device: str | torch.device = "cpu",
-    precision: Precision = "auto",
-    progress: Callable[[int, int], None] | None = None,
-) -> Labels:
-    """Label every voxel of a scan that lies in a store: `predict_scan` with its channels as pyramids.
-
-    Args:
-        segmenter: In evaluation mode, already on `device`.
-        pyramids: One for each channel.
-        scalings: From the intensities of each channel to the values of a window.
-        spacing: Of the scan in mm; `None` where unknown.
-        overlap: As for `predict_scan`, and so are those that follow.
-        mirror: Whether to average over mirror images.
-        batch_size: Windows that pass the network at once.
-        device: Of the forward pass.
-        precision: Of the forward pass.
-        progress: Called with the number of windows done and their total.
-    """
-    patch, place = segmenter.preprocessing.patch, torch.device(device)
-    shape = pyramids[0].shape(0)
-    grid = lay_grid(shape, spacing, segmenter.preprocessing.spacing)
     axis = slab_axis(grid.shape, patch)
-    slab = Slab(grid, shape, patch, axis, list(segmenter.preprocessing.labels), place)
+    slab = Slab(grid, scan.shape, patch, axis, list(facts.labels), place)
     chosen, done, total = resolve_precision(precision, place), 0, num_windows(grid.shape, patch, overlap)
     take = partial(_take, segmenter, pyramids, scalings, grid)
     for result in read_ahead(take, _chunks(windows(grid.shape, patch, overlap, axis), batch_size), NUM_AHEAD):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +26,15 @@ class Reconstruction:
     views: Tensor
     hidden: Tensor
     output: Tensor
+
+
+@runtime_checkable
+class Rebuilds(Protocol):
+    """A method that can show what it rebuilds."""
+
+    def reconstruct(self, batch: Batch) -> Reconstruction:
+        """Return the reconstruction of a batch on the method's device."""
+        ...
 
 
 def views_of(batch: Batch) -> Tensor:

@@ -117,8 +117,8 @@ def _run(run: Run, job: _Job, seed: int) -> None:
     run.note(patch=list(plan.preprocessing.patch), spacing=plan.preprocessing.spacing)
     fit = _fit(run, job, plan, store, seed)
     _save(run.out, job, plan, fit)
-    run.note(sealed={"trial": trial_id(job.config), "chosen": fit.chosen, "selection": job.settings.selection})
     trial = trial_id(job.config)
+    run.note(sealed={"trial": trial, "chosen": fit.chosen, "selection": job.settings.selection})
     with progress_bar("test scans", "scans") as progress:
         done = run_segmentation_trial(trial, _predictor(job, fit.segmenter), job.cases("test"), run.out, seed, progress)
     facts = _facts(job, plan, fit, done, store, time.monotonic() - started)

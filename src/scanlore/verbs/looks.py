@@ -15,6 +15,7 @@ from scanlore.corpus.index import StoredScans
 from scanlore.evaluation.metrics import accuracy
 from scanlore.inference.extract import extract
 from scanlore.methods.contract import Method
+from scanlore.methods.masked import Rebuilds
 from scanlore.modelfolder.model import Model, grid_map
 from scanlore.modelfolder.preprocessing import Preprocessing
 from scanlore.modelfolder.reference import preprocessing_of
@@ -66,11 +67,10 @@ class Looks:
         return values
 
     def _draw(self, method: Method, step: int) -> None:
-        rebuild = getattr(method, "reconstruct", None)
-        if rebuild is None:
+        if not isinstance(method, Rebuilds):
             return
         batch = to_device(make_batch(self.plan, 0), self.device, self.clips)
-        draw_reconstruction(rebuild(batch), self.out / "previews" / f"step_{step:08d}.png", step)
+        draw_reconstruction(method.reconstruct(batch), self.out / "previews" / f"step_{step:08d}.png", step)
 
     @torch.inference_mode()
     def _embed(self, model: Model) -> Tensor:

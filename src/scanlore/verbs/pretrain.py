@@ -133,7 +133,6 @@ def _select(corpus: Corpus, settings: PretrainSettings) -> StoredScans:
 
 def _write_data(out: Path, corpus: Corpus, scans: StoredScans) -> None:
     facts = {"corpus": str(corpus.root), "fingerprint": corpus.fingerprint(), "num_entries": len(scans)}
-    facts["num_left_out"] = len(corpus.select()) - len(scans)
     write_atomically(out / "data.json", json.dumps(facts, indent=2) + "\n")
 
 
