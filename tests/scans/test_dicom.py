@@ -37,7 +37,7 @@ def test_axial_series_against_the_affine_computed_by_hand(tmp_path):
     np.testing.assert_allclose(scan.original.affine, by_hand)
     np.testing.assert_array_equal(scan.voxels[0], STORED.transpose(2, 1, 0)[::-1, ::-1])
     assert scan.original.shape == (14, 12, 10)
-    assert (scan.through_axis, scan.modality, scan.patient) == (2, "MR", None)
+    assert (scan.through_axis, scan.metadata.modality, scan.metadata.patient) == (2, "MR", None)
     assert scan.spacing == pytest.approx((0.7, 0.7, 3))
     assert scan.affine[:3, 3] == pytest.approx((20 - 13 * 0.7, 30 - 11 * 0.7, 5))
 
@@ -224,7 +224,7 @@ def test_tilted_gantry_is_refused(tmp_path):
 
 def test_patient_is_a_salted_hash(tmp_path):
     group = only_group(write_dicom_series(tmp_path))
-    first, again, other = (read_dicom_series(group, salt).patient for salt in (b"one", b"one", b"two"))
+    first, again, other = (read_dicom_series(group, salt).metadata.patient for salt in (b"one", b"one", b"two"))
     assert first == again != other
     assert len(first) == 16
 
@@ -236,7 +236,7 @@ def test_nothing_of_the_patient_leaves(tmp_path):
     scan = read_dicom_series(group, b"salt")
     assert "SECRET" not in repr(scan)
     assert "SECRET" not in repr(dicom_header(group))
-    assert scan.modality is None
+    assert scan.metadata.modality is None
 
 
 def test_errors_do_not_quote_the_header(tmp_path):

@@ -11,7 +11,7 @@ def test_every_format_is_read_by_path(tmp_path):
     assert read_scan(str(write_nifti_file(tmp_path / "a" / "a.nii.gz"))).shape == (12, 14, 10)
     assert read_scan(tmp_path / "a").shape == (12, 14, 10)
     assert read_scan(write_png(tmp_path / "a.png")).shape == (20, 24)
-    assert read_scan(write_dicom_series(tmp_path / "d"), salt=b"s").patient is not None
+    assert read_scan(write_dicom_series(tmp_path / "d"), salt=b"s").metadata.patient is not None
 
 
 def test_headers_of_every_format(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import warnings
@@ -28,6 +27,7 @@ from scanlore.scans.dicom_pixels import stored_pixels
 from scanlore.scans.failures import one_line
 from scanlore.scans.geometry import nearest_axes, orientation_code, spacing_of, volume_scan
 from scanlore.scans.header import Header
+from scanlore.scans.metadata import Metadata, hashed
 from scanlore.scans.rescale import rescale
 from scanlore.scans.scan import Array, FloatArray, Scan
 
@@ -107,8 +107,7 @@ def read_dicom_series(files: Sequence[Path], salt: bytes | None = None) -> Scan:
         return volume_scan(
             volume.transpose(2, 1, 0)[None],
             affine,
-            patient=None if salt is None else _patient(datasets[0], salt),
-            modality=_modality(datasets[0]),
+            metadata=Metadata(modality=_modality(datasets[0]), patient=hashed(salt, datasets[0].get("PatientID"))),
         )
 
 
@@ -258,11 +257,6 @@ def _rescaled(stored: npt.NDArray[Any], frames: list[Frame]) -> Array:
     volume *= np.array([frame.slope for frame in frames], np.float32)[:, None, None]
     volume += np.array([frame.intercept for frame in frames], np.float32)[:, None, None]
     return volume
-
-
-def _patient(dataset: Any, salt: bytes) -> str | None:
-    identity = str(dataset.get("PatientID") or "").strip()
-    return hashlib.blake2b(salt + identity.encode()).hexdigest()[:16] if identity else None
 
 
 def _modality(dataset: Any) -> str | None:

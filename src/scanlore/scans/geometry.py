@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanlore.errors import DataError
+from scanlore.scans.metadata import Metadata
 from scanlore.scans.scan import Array, FloatArray, Geometry, Scan
 
 Axes = tuple[tuple[int, int], ...]
@@ -140,8 +141,7 @@ def volume_scan(
     voxels: npt.NDArray[Any],
     affine: FloatArray,
     *,
-    patient: str | None = None,
-    modality: str | None = None,
+    metadata: Metadata = Metadata(),  # noqa: B008 - frozen
     problems: tuple[str, ...] = (),
 ) -> Scan:
     """Make the scan of a volume.
@@ -149,8 +149,7 @@ def volume_scan(
     Args:
         voxels: `(C, *3D)` in the file's axis order.
         affine: (4, 4) of the file, already checked.
-        patient: As in `Scan`.
-        modality: As in `Scan`.
+        metadata: As in `Scan`.
         problems: As in `Scan`.
     """
     ras, ras_affine, axes = to_ras(voxels, affine)
@@ -160,7 +159,6 @@ def volume_scan(
         spacing=spacing_of(ras_affine),
         through_axis=through_axis(spacing_of(affine), axes),
         original=Geometry(shape=tuple(voxels.shape[1:]), affine=affine, axes=axes),
-        patient=patient,
-        modality=modality,
+        metadata=metadata,
         problems=problems,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from scanlore.scans.metadata import Metadata
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Header:
         orientation: Where each axis of the file points, `"LPS"` for left, posterior, superior; the nearest directions
             for oblique scans; `None` for 2D images.
         dtype: Numpy name of the stored numbers, before any rescaling.
+        metadata: As of the scan.
+        problems: As of the scan, as far as the header shows them.
     """
 
     format: str
@@ -26,3 +30,5 @@ class Header:
     spacing: tuple[float, ...] | None
     orientation: str | None
     dtype: str
+    metadata: Metadata = field(default=Metadata())
+    problems: tuple[str, ...] = ()

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from scanlore.scans.metadata import Metadata
+
 Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.floating]
 
@@ -39,9 +41,8 @@ class Scan:
         through_axis: The spatial axis of `voxels` along which slices lie (0, 1 or 2): the axis whose spacing differs
             from two equal ones, else the axis the file stores last; `None` for 2D images.
         original: Geometry of the file, for writing results back.
-        patient: Salted hash of the patient id, where the header has one and a salt was given.
-        modality: `MR`, `CT`, `PT`, `US` ... where the header says so.
-        problems: Things repaired or doubtful, one plain sentence each, without any header text.
+        metadata: What the header and the file name say, without any text of theirs.
+        problems: Things repaired or doubtful, one plain sentence each, without any header text or file name.
     """
 
     voxels: Array
@@ -49,8 +50,7 @@ class Scan:
     spacing: tuple[float, ...] | None
     through_axis: int | None
     original: Geometry
-    patient: str | None = None
-    modality: str | None = None
+    metadata: Metadata = field(default=Metadata())
     problems: tuple[str, ...] = field(default=())
 
     @property
