@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from scanlore.corpus.build import build
+from scanlore.corpus.build import BuildPlan, build
 from scanlore.corpus.index import Corpus, StoredScans
-from scanlore.corpus.settings import CorpusSettings
+from scanlore.corpus.prepare import Origin, given
 from scanlore.scans.find import find_sources
 
 SMALL, LARGE = (182, 218, 182), (512, 512, 300)
@@ -61,8 +61,13 @@ def write(voxels: Voxels, folder: Path, count: int, suffix: str) -> list[Path]:
     return paths
 
 
+def build_here(path: Path, out: Path) -> None:
+    """Build a corpus of the scans at a path in this process."""
+    build([given(source, Origin(b"benchmark")) for source in find_sources([path])[0]], out, BuildPlan())
+
+
 def stored(folder: Path) -> StoredScans:
     """Build a corpus of the scans in a folder, beside it."""
     out = folder.with_name(f"{folder.name}-corpus")
-    build(find_sources([folder])[0], out, CorpusSettings(), num_workers=1)
+    build_here(folder, out)
     return Corpus(out).select()

@@ -27,13 +27,10 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from peers import MonaiViews  # noqa: E402
-from scanlore.corpus.build import build  # noqa: E402
-from scanlore.corpus.settings import CorpusSettings  # noqa: E402
-from scanlore.scans.find import find_sources  # noqa: E402
 from scanlore.views.loader import LoaderPlan, make_batch, to_device  # noqa: E402
 from scanlore.views.multicrop import MultiCropPolicy  # noqa: E402
 from scanlore.views.settings import MultiCropSettings  # noqa: E402
-from scans import read, stored, upsampled, write  # noqa: E402
+from scans import build_here, read, stored, upsampled, write  # noqa: E402
 
 NUM_SMALL, NUM_LARGE, VISITS = 4, 2, 3
 CPU = torch.device("cpu")
@@ -85,10 +82,10 @@ def compare_views(small: LoaderPlan, large: LoaderPlan, peer: MonaiViews, repeat
 
 def compare_store(path: Path, work: Path, repeats: int) -> list[Row]:
     """Compare size and build time of the store of one `.nii.gz` with the file, raw int16 and reading it."""
-    sources, numbers = find_sources([path])[0], iter(range(repeats))
+    numbers = iter(range(repeats))
 
     def build_once() -> None:
-        build(sources, work / f"store{next(numbers)}", CorpusSettings(), num_workers=1)
+        build_here(path, work / f"store{next(numbers)}")
 
     seconds, reading = best_of(repeats, build_once, lambda: np.asanyarray(nib.load(path).dataobj))
     stored = sum(file.stat().st_size for file in (work / "store0" / "shards").iterdir())

@@ -16,12 +16,9 @@ torch.set_num_threads(1)
 
 
 def _build(root, count):
-    from scanlore.corpus.build import build
-    from scanlore.corpus.settings import CorpusSettings
-    from scanlore.scans.find import find_sources
+    from corpora import build_tiny
 
-    result = build(find_sources([root / "scans"])[0], root / "corpus", CorpusSettings(), num_workers=1)
-    assert result.counts["kept"] == count
+    assert build_tiny(root / "scans", root / "corpus", rules={}).counts["kept"] == count
     return root / "corpus"
 
 

@@ -10,9 +10,16 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+import pydicom
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    generate_uid,
+)
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
@@ -100,6 +107,34 @@ def write_dicom_series(
     return folder
 
 
+def edit_dicom(path: Path, **tags: Any) -> Path:
+    """Set tags of a DICOM file, or remove those given as `None`."""
+    dataset = pydicom.dcmread(path)
+    for keyword, value in tags.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    dataset.save_as(path)
+    return path
+
+
+def write_dicom_picture(path: Path, pixels: Voxels, modality: str = "CR", **tags: Any) -> Path:
+    """Write one frame without slice geometry: `(rows, columns)` of grey values, or `(rows, columns, 3)` of RGB."""
+    series = generate_uid(entropy_srcs=[path.as_posix()])
+    dataset = _slice(pixels.astype(np.uint16 if pixels.ndim == 2 else np.uint8), "DOE^JANE", modality, series, 0)
+    dataset.SOPClassUID = ComputedRadiographyImageStorage
+    if pixels.ndim == 3:
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit = 7
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
 def _slice(pixels: Voxels, patient: str, modality: str, series_uid: str, index: int) -> Dataset:
     dataset = Dataset()
     dataset.SOPClassUID = CTImageStorage if modality == "CT" else MRImageStorage
@@ -109,7 +144,7 @@ def _slice(pixels: Voxels, patient: str, modality: str, series_uid: str, index: 
     dataset.PatientID = f"ID-{patient}"
     dataset.Modality = modality
     dataset.InstanceNumber = index + 1
-    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.Rows, dataset.Columns = pixels.shape[:2]
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.BitsAllocated = dataset.BitsStored = 16

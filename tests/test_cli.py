@@ -63,7 +63,7 @@ def test_corpus_build_show_and_nothing_new(call, scans, tmp_path):
         (["inspect", "nowhere"], "no such file or folder"),
         (["inspekt", "x"], "inspect"),
         (["corpus", "build", "nowhere", "--out", "c"], "no such file or folder"),
-        (["corpus", "build", ".", "--out", "c", "--set", "curation.slices_abov=3"], "curation.slices_above"),
+        (["corpus", "build", ".", "--out", "c", "--set", "slices_abov=3"], "'slices_above'"),
         (["corpus", "show", "nowhere"], "is no corpus"),
         (["pretrain", "nowhere", "--out", "r", "--recipe", "3dino-vit-s"], "is no corpus"),
         (["pretrain", "c", "--out", "r", "--recipe", "3dino-vit-x"], "3dino-vit-s"),
@@ -112,7 +112,7 @@ def test_a_place_below_a_file_is_refused(call, tmp_path, monkeypatch, arguments)
 
 
 def test_an_interruption_ends_with_130_and_says_how_to_go_on(call, monkeypatch, tmp_path):
-    def interrupted(paths):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("scanlore.verbs.inspect.inspect", interrupted)
@@ -129,7 +129,7 @@ def test_empty_folder_and_text_files_are_named(call, tmp_path):
 
 
 def test_a_defect_of_ours_ends_with_code_1(call, monkeypatch, tmp_path):
-    monkeypatch.setattr("scanlore.verbs.inspect.inspect", lambda paths: 1 / 0)
+    monkeypatch.setattr("scanlore.verbs.inspect.inspect", lambda *_: 1 / 0)
     code, _, err = call("inspect", tmp_path)
     assert code == 1
     assert "internal error: ZeroDivisionError" in err

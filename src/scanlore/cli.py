@@ -12,34 +12,28 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from scanlore.cli_corpus import corpus_app
+from scanlore.cli_datasets import datasets_app
+from scanlore.cli_options import AsJson, AssumeSpacing, Out, Paths, overrides_option
 from scanlore.console import by, cell, metric, print_json, print_problems, print_rows, print_settings, print_table
 from scanlore.errors import ScanloreError
 
 HELP = """Turn a folder of unlabelled medical scans into a foundation model, adapt it with few labels, and prove whether
 it helped. Not a medical device."""
 app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-corpus_app = typer.Typer(help="Build and look at corpora.", no_args_is_help=True)
 recipes_app = typer.Typer(help="Recipes: all settings of one run.", no_args_is_help=True)
 models_app = typer.Typer(help="Models and the references that name them.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(datasets_app, name="datasets")
 app.add_typer(recipes_app, name="recipes")
 app.add_typer(models_app, name="models")
 
-Out = Annotated[Path, typer.Option("--out", help="Where to write.", show_default=False)]
-
-
-def _overrides(example: str) -> Any:
-    return typer.Option("--set", metavar="KEY=VALUE", help=f"A setting, e.g. {example}; may be repeated.")
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 Seed = Annotated[int, typer.Option("--seed", min=0)]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model reference, see `scanlore models list`.")]
 TASK = """A folder per class, or a table of image and label; for segmentation a folder of the Medical Segmentation
 Decathlon or nnU-Net, or a table of image and mask."""
 PROTOCOL = "knn or linear-probe for classes; transfer or linear-decoder for segmentation."
-Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders of scans.", show_default=False)]
 
 
 @app.callback()
@@ -56,12 +50,13 @@ def _options(
 
 
 @app.command()
-def inspect(paths: Paths, as_json: AsJson = False) -> None:
+def inspect(paths: Paths, assume_spacing: AssumeSpacing = None, as_json: AsJson = False) -> None:
     """Say what is here and what is wrong with it; writes nothing."""
     from scanlore.scans.failures import counted
+    from scanlore.verbs.corpus_sources import parse_spacing
     from scanlore.verbs.inspect import inspect as verb
 
-    result = verb(paths)
+    result = verb(paths, parse_spacing(assume_spacing))
     if as_json:
         print_json(result)
         return
@@ -72,48 +67,12 @@ def inspect(paths: Paths, as_json: AsJson = False) -> None:
     typer.echo(f"{counted(len(result.scans), 'scan')}, {len(result.problems)} with problems{others}")
 
 
-@corpus_app.command("build")
-def corpus_build(
-    paths: Paths,
-    out: Out,
-    overrides: Annotated[list[str] | None, _overrides("curation.slices_above=48")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one per core by default.")] = None,
-) -> None:
-    """Index, curate and store scans; resumable, and a no-op when nothing is new."""
-    from scanlore.scans.failures import counted
-    from scanlore.verbs.corpus_build import build_corpus as verb
-
-    result = verb(paths, out, overrides or [], workers)
-    print_problems(result.failed)
-    new = counted(result.num_new, "new source") if result.num_new else "nothing new"
-    listed = ", ".join(f"{count} {status}" for status, count in result.counts.items())
-    gone = f", {result.num_gone} source{'s are' if result.num_gone > 1 else ' is'} gone" if result.num_gone else ""
-    others = f", {counted(len(result.skipped), 'other file')} skipped" if result.skipped else ""
-    typer.echo(f"{out}: {new}; {listed}{gone}{others}")
-
-
-@corpus_app.command("show")
-def corpus_show(corpus: Annotated[Path, typer.Argument(metavar="CORPUS")], as_json: AsJson = False) -> None:
-    """Print counts, what was dropped and why."""
-    from scanlore.verbs.corpus_show import show_corpus as verb
-
-    result = verb(corpus)
-    if as_json:
-        print_json(result)
-        return
-    print_table(result.kinds)
-    print_table([{"not kept because": reason, "number": count} for reason, count in result.reasons.items()])
-    print_problems(result.failed)
-    listed = ", ".join(f"{count} {status}" for status, count in result.counts.items())
-    typer.echo(f"{corpus}: {listed}; store {result.store_bytes / 1e6:.0f} MB")
-
-
 @app.command()
 def pretrain(
     corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="Made by `scanlore corpus build`.")],
     out: Out,
     recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe, or path of a YAML file.")],
-    overrides: Annotated[list[str] | None, _overrides("optim.lr=1e-3; all: scanlore recipes show NAME")] = None,
+    overrides: Annotated[list[str] | None, overrides_option("optim.lr=1e-3; all: scanlore recipes show NAME")] = None,
     device: Device = "auto",
 ) -> None:
     """Pretrain a backbone; the same command goes on with an interrupted run."""
@@ -161,7 +120,7 @@ def adapt(
     out: Out,
     protocol: Annotated[str, typer.Option("--protocol", help=PROTOCOL)],
     recipe: Annotated[str | None, typer.Option("--recipe", help="Settings of the protocol.")] = None,
-    overrides: Annotated[list[str] | None, _overrides("k=5; all: scanlore recipes show NAME")] = None,
+    overrides: Annotated[list[str] | None, overrides_option("k=5; all: scanlore recipes show NAME")] = None,
     labels: Annotated[str, typer.Option("--labels", help="Training scans with masks: all, 10, 0.1 or 10%.")] = "all",
     seed: Seed = 0,
     device: Device = "auto",

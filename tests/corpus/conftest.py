@@ -2,12 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from corpora import build_tiny
 from factories import write_nifti_file
-from scanlore.corpus.build import build
-from scanlore.corpus.settings import CorpusSettings
-from scanlore.scans.find import find_sources
-
-SETTINGS = CorpusSettings.model_validate({"curation": {"slices_above": 4, "highres_above": 11}})
 
 
 @pytest.fixture
@@ -21,11 +17,7 @@ def scans(tmp_path: Path) -> Path:
 @pytest.fixture
 def build_corpus():
     """Build with small limits: more than 4 slices are kept, more than 11 are high-resolution."""
-
-    def run(folder, out, workers=1, settings=SETTINGS):
-        return build(find_sources([folder])[0], out, settings, workers)
-
-    return run
+    return build_tiny
 
 
 @pytest.fixture

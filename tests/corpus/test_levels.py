@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scanlore.corpus.levels import SMALLEST_EDGE, build_levels, level_affine, level_factors
+from scanlore.corpus.levels import SMALLEST_EDGE, build_label_levels, build_levels, level_affine, level_factors
 
 
 def test_cube_alternates_and_starts_in_plane():
@@ -27,12 +27,14 @@ def test_chain_ends_when_no_axis_is_long(shape):
     assert all(end.max() > SMALLEST_EDGE for end in ends[:-1])
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.float16])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_ramp_keeps_its_place_on_every_level(axis):
+def test_ramp_keeps_its_place_on_every_level(axis, dtype):
     shape = (39, 38, 21)
     ramp = np.broadcast_to(100 * np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(3)]), shape)
     factors = level_factors(shape, 2)
-    for factor, level in zip(factors, build_levels(ramp.astype(np.int16), factors), strict=True):
+    for factor, level in zip(factors, build_levels(ramp.astype(dtype), factors), strict=True):
+        assert level.dtype == dtype
         f, edge = factor[axis], shape[axis]
         assert level.shape == tuple(-(-size // step) for size, step in zip(shape, factor, strict=True))
         line = np.moveaxis(level, axis, 0).reshape(level.shape[axis], -1)
@@ -52,6 +54,57 @@ def test_levels_are_averaged_from_unrounded_values():
     *_, last = build_levels(voxels + 100, factors)
     assert factors[-1] == (2, 2, 2)
     assert set(np.unique(last)) == {100, 103}
+
+
+@pytest.mark.parametrize("value", [-32768, -3, 32767])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_sums_of_the_largest_numbers_fit(value, order):
+    voxels = np.full((65, 40, 33), value, np.int16, order=order)
+    assert all(np.all(level == value) for level in build_levels(voxels, level_factors(voxels.shape, 0)))
+
+
+def test_means_are_rounded_halves_up():
+    voxels = np.tile(np.array([[-3, -2], [-2, -3]], np.int16), (10, 10))
+    *_, last = build_levels(voxels, [(1, 1), (2, 1)])
+    assert np.all(last == -2)
+
+
+def test_float16_is_not_rounded_to_whole_numbers():
+    voxels = np.tile(np.array([1, 2], np.float16), (20, 10))
+    _, half = build_levels(voxels, [(1, 1), (1, 2)])
+    assert np.all(half == 1.5)
+
+
+def test_float16_sums_do_not_overflow():
+    *_, last = build_levels(np.full((64, 64), 60000, np.float16), level_factors((64, 64), None))
+    assert np.all(last == 60000)
+
+
+def most_frequent(labels):
+    """The reference: smallest of the most frequent, 0 last."""
+    values, counts = np.unique(labels, return_counts=True)
+    best = values[counts == counts.max()]
+    return best[best > 0][0] if best.any() else 0
+
+
+@pytest.mark.parametrize(("shape", "through"), [((37, 29, 18), 2), ((20, 45, 33), 0), ((50, 41), None)])
+def test_labels_of_a_level_are_the_most_frequent_of_level_0(shape, through):
+    labels = (np.random.default_rng(0).integers(0, 5, shape) ** 2).astype(np.uint8)
+    labels[:9] = 0
+    factors = level_factors(shape, through)
+    levels = build_label_levels(labels, factors)
+    assert [level.dtype for level in levels] == [np.uint8] * len(factors)
+    for factor, level in zip(factors, levels, strict=True):
+        for cell in np.ndindex(level.shape):
+            covered = labels[tuple(slice(c * f, (c + 1) * f) for c, f in zip(cell, factor, strict=True))]
+            assert level[cell] == most_frequent(covered)
+
+
+def test_labels_above_255_and_an_empty_map():
+    labels = np.zeros((40, 40), np.int16)
+    assert not any(level.any() for level in build_label_levels(labels, level_factors(labels.shape, None)))
+    labels[:, 20:] = 14175
+    assert set(np.unique(build_label_levels(labels, level_factors(labels.shape, None))[-1])) == {0, 14175}
 
 
 def test_level_affine_maps_cell_centres_to_the_same_millimetres():

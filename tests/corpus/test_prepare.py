@@ -1,58 +1,71 @@
+import re
+
 import numpy as np
 import pytest
 
-from factories import write_nifti_file, write_png
-from scanlore.corpus.prepare import content_id, foreground_box, prepare, source_row
-from scanlore.corpus.settings import Curation
+from corpora import SALT, given_of
+from factories import write_dicom_series, write_mask, write_nifti_file, write_png
+from scanlore.corpus.prepare import Origin, content_id, foreground_box, given, header_rows, prepare
 from scanlore.scans.find import find_sources
-
-LOOSE = Curation(slices_above=4, highres_above=11)
-
-
-def prepared(path, curation=LOOSE):
-    return prepare(find_sources([path])[0][0], curation, b"salt")
+from scanlore.scans.metadata import hashed
 
 
-def test_kept_volume_has_a_frame_per_level(tmp_path):
-    result = prepared(write_nifti_file(tmp_path / "a.nii.gz", (20, 22, 18)))
+def prepared(path):
+    return prepare(given_of(path)[0])
+
+
+def test_volume_has_a_frame_per_level_and_facts_of_the_whole(tmp_path):
+    result = prepared(write_nifti_file(tmp_path / "a.nii.gz", (20, 22, 18), spacing=(0.5, 1.0, 2.0)))
     row = result.rows[0]
-    assert row["status"] == "kept"
-    assert len(result.frames[0]) == len(row["level_factors"]) / 3 == len(row["level_affines"]) / 16 > 1
+    assert len(result.frames[0]) == len(row["level_factors"]) / 3 > 1
+    assert (row["role"], row["ndim"], row["dtype"]) == ("image", 3, "int16")
+    assert (row["scan_shape"], row["spacing"]) == ([20, 22, 18], [0.5, 1.0, 2.0])
+    assert np.reshape(row["affine"], (4, 4))[3].tolist() == [0, 0, 0, 1]
 
 
-def test_affines_hold_the_crop(tmp_path):
+def test_box_of_the_foreground(tmp_path):
     voxels = np.zeros((12, 14, 10))
     voxels[3:9, 2:12, 1:8] = np.random.default_rng(0).integers(1, 900, (6, 10, 7))
-    row = prepared(write_nifti_file(tmp_path / "a.nii.gz", spacing=(0.5, 1.0, 2.0), voxels=voxels)).rows[0]
+    row = prepared(write_nifti_file(tmp_path / "a.nii.gz", voxels=voxels)).rows[0]
     assert (row["box_start"], row["shape"], row["scan_shape"]) == ([3, 2, 1], [6, 10, 7], [12, 14, 10])
-    level = np.reshape(row["level_affines"][:16], (4, 4))
-    np.testing.assert_allclose(level[:3, 3], [-30.0, 19.25, 10.0])
-    np.testing.assert_allclose(np.diag(level), [0.5, 1.0, 2.0, 1.0])
 
 
-@pytest.mark.parametrize(("above", "status"), [(9, "kept"), (10, "dropped")])
-def test_slice_rule_counts_the_shortest_axis(tmp_path, above, status):
-    row = prepared(write_nifti_file(tmp_path / "a.nii.gz", (12, 14, 10)), Curation(slices_above=above)).rows[0]
-    assert row["status"] == status
-    assert row.get("reason") == (None if status == "kept" else "10 slices (slices_above: 10)")
+def test_label_maps_are_stored_as_labels(tmp_path):
+    row = prepared(write_mask(tmp_path / "labelsTr" / "a.nii.gz", (20, 22, 18))).rows[0]
+    assert (row["role"], row["dtype"], row["fingerprint"]) == ("label", "uint8", None)
 
 
-def test_slice_rule_leaves_images_alone(tmp_path):
-    assert prepared(write_png(tmp_path / "a.png"), Curation(slices_above=100)).rows[0]["status"] == "kept"
-
-
-def test_highres_marks_volumes_with_enough_slices(tmp_path):
-    paths = [write_nifti_file(tmp_path / f"{edge}.nii.gz", (edge, 14, 13)) for edge in (11, 12)]
-    assert [prepared(path).rows[0]["highres"] for path in paths] == [False, True]
+def test_plane_follows_the_slices(tmp_path):
+    row = prepared(write_nifti_file(tmp_path / "a.nii.gz", (20, 22, 18), spacing=(4.0, 1.0, 1.0))).rows[0]
+    assert (row["through_axis"], row["plane"]) == (0, "sagittal")
+    assert prepared(write_png(tmp_path / "a.png")).rows[0]["plane"] is None
 
 
 def test_source_that_vanished_is_a_failed_row(tmp_path):
-    path = write_nifti_file(tmp_path / "a.nii.gz")
-    source = find_sources([path])[0][0]
-    path.unlink()
-    row = prepare(source, LOOSE, b"salt").rows[0]
+    one = given_of(write_nifti_file(tmp_path / "a.nii.gz"))[0]
+    one.source.path.unlink()
+    row = prepare(one).rows[0]
     assert row["status"] == "failed"
-    assert row["source"] == source_row(source)["source"] == str(path)
+    assert row["source"] == one.key
+
+
+def test_names_are_kept_as_hashes_alone(tmp_path):
+    folder = write_dicom_series(tmp_path / "jane" / "series")
+    write_nifti_file(tmp_path / "jane" / "doe.nii.gz")
+    nifti, series = sorted(given_of(tmp_path), key=lambda one: one.source.kind, reverse=True)
+    assert nifti.row["file"] == hashed(SALT, "doe")
+    assert nifti.row["relative"] == hashed(SALT, "jane/doe.nii.gz")
+    assert nifti.key == hashed(SALT, (tmp_path / "jane" / "doe.nii.gz").resolve())
+    assert (series.row["file"], series.row["num_files"]) == (hashed(SALT, "series"), len(list(folder.iterdir())))
+    assert not re.search("jane|doe|series", str(nifti.row) + str(series.row))
+
+
+def test_headers_tell_what_rules_need(tmp_path):
+    one = given(find_sources([write_dicom_series(tmp_path / "s")])[0][0], Origin(SALT))
+    row = header_rows(one)[0]
+    whole = prepare(one).rows[0]
+    assert {name: whole[name] for name in row} | {"scan_shape": row["scan_shape"], "spacing": row["spacing"]} == row
+    assert sorted(row["scan_shape"]) == sorted(whole["scan_shape"])
 
 
 @pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "float32", "float64"])

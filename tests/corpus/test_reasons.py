@@ -8,9 +8,11 @@ from scanlore.corpus.reasons import count_rules, rule_of
     [
         ("dropped", "22 slices (slices_above: 24)", "too few slices (slices_above: 24)"),
         ("dropped", "1 slice (slices_above: 24)", "too few slices (slices_above: 24)"),
-        ("dropped", "duplicate of /a (1)/b.nii (drop_duplicates)", "duplicate (drop_duplicates)"),
+        ("dropped", "duplicate of 3f2a (drop_duplicates)", "duplicate (drop_duplicates)"),
         ("dropped", "empty or constant (drop_constant)", "empty or constant (drop_constant)"),
-        ("failed", "not a readable NIfTI file: File /a/1.nii.gz is not a gzip file", "not a readable NIfTI file"),
+        ("dropped", "SWI (keep.sequence: T1, T2)", "not in the allow list (keep.sequence: T1, T2)"),
+        ("dropped", "draw 0.731 (fraction: 0.5)", "not drawn (fraction: 0.5)"),
+        ("failed", "missing slices: 2 of 40", "missing slices"),
         ("failed", "the voxel axes are sheared by 5.2 degrees (a tilt)", "the voxel axes are sheared by n degrees"),
         ("failed", "2 of 28 files cannot be read, so 2D", "n of n files cannot be read, so 2D"),
     ],

@@ -1,5 +1,9 @@
+import zlib
+
+import pytest
+
 from scanlore.errors import DataError
-from scanlore.scans.failures import counted, reason_of
+from scanlore.scans.failures import counted, one_line, reason_of
 
 
 def test_reason_says_how_to_mend_it_and_not_where():
@@ -9,3 +13,29 @@ def test_reason_says_how_to_mend_it_and_not_where():
 
 def test_counted():
     assert [counted(number, "slice") for number in (0, 1, 2)] == ["0 slices", "1 slice", "2 slices"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("DOE^JANE"), "ValueError"),
+        (PermissionError(13, "DOE", "/jane"), "permission denied"),
+        (MemoryError(), "not enough memory"),
+        (zlib.error("DOE"), "damaged compression"),
+    ],
+)
+def test_no_word_of_a_library_is_passed_on(error, said):
+    with pytest.raises(DataError) as caught, one_line("a.nii", "broken"):
+        raise error
+    assert (caught.value.what, caught.value.where, caught.value.__cause__) == (f"broken: {said}", "a.nii", error)
+
+
+def test_the_cause_can_be_left_out():
+    with pytest.raises(DataError) as caught, one_line("a.dcm", "broken", chained=False):
+        raise ValueError("DOE^JANE")
+    assert caught.value.__cause__ is None
+
+
+def test_errors_of_ours_pass():
+    with pytest.raises(DataError, match="as it was"), one_line("a.nii", "broken"):
+        raise DataError("as it was")

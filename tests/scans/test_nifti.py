@@ -1,3 +1,5 @@
+import gzip
+import tracemalloc
 from itertools import permutations, product
 
 import nibabel as nib
@@ -174,4 +176,57 @@ def test_oblique_scan_stays_where_it_was(tmp_path):
 def test_uncompressed_file_called_gz_says_how_to_mend_it(tmp_path):
     path = write_nifti_file(tmp_path / "a.nii").rename(tmp_path / "a.nii.gz")
     with pytest.raises(DataError, match=r"not a gzip file.*rename it \.nii\)"):
+        read_nifti(path)
+
+
+def test_missing_and_sheared_geometry_can_be_assumed(tmp_path):
+    path = save(tmp_path / "a.nii", codes=(0, 0))
+    scan = read_nifti(path, (1.0, 2.0, 3.0))
+    assert scan.spacing == (1.0, 2.0, 3.0)
+    assert scan.problems == ("spacing assumed: 1 x 2 x 3 mm, axes taken as right, anterior, superior",)
+    assert nifti_header(path, "header").spacing == (1.0, 1.0, 1.0)
+    sheared = np.diag([2.0, 2, 3, 1])
+    sheared[0, 1] = 0.6
+    with pytest.raises(DataError, match="sheared axes: by"):
+        read_nifti(save(tmp_path / "b.nii", sheared))
+    scan = read_nifti(tmp_path / "b.nii", "header")
+    assert scan.spacing == pytest.approx((2, np.hypot(2, 0.6), 3))
+    assert scan.problems[0].startswith("spacing assumed: 2 x 2.088 x 3 mm")
+
+
+def test_pair_of_files(tmp_path):
+    image = nib.Nifti1Pair(np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine_of("LPS"))
+    nib.save(image, tmp_path / "a.hdr")
+    scan = read_nifti(tmp_path / "a.hdr", voxels_in=tmp_path / "a.img")
+    np.testing.assert_array_equal(scan.original.affine, affine_of("LPS"))
+    np.testing.assert_array_equal(scan.voxels[0, ::-1, ::-1], image.dataobj)
+    assert nifti_header(tmp_path / "a.hdr", voxels_in=tmp_path / "a.img").shape == (3, 4, 5)
+
+
+def test_second_version_and_extensions(tmp_path):
+    image = nib.Nifti2Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine_of("RAS"))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"words " * 99))
+    nib.save(image, tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(read_nifti(tmp_path / "a.nii.gz").voxels[0], image.dataobj)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_absurd_sizes_take_no_memory(tmp_path, name):
+    content = bytearray(write_nifti_file(tmp_path / "small.nii").read_bytes())
+    content[42:48] = np.array([32767] * 3, "<i2").tobytes()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    for read in (read_nifti, nifti_header):
+        tracemalloc.start()
+        with pytest.raises(DataError, match=r"truncated: \d+ .*bytes where 70362301923678 are promised"):
+            read(tmp_path / name)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+        tracemalloc.stop()
+
+
+def test_flipped_bits_of_a_gzip_file_are_noticed(tmp_path):
+    path = write_nifti_file(tmp_path / "a.nii.gz", (20, 20, 20))
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged compression"):
         read_nifti(path)

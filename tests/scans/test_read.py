@@ -1,9 +1,11 @@
+import nibabel as nib
 import numpy as np
 import pytest
 
 from factories import write_dicom_series, write_nifti_file, write_png
 from scanlore.errors import DataError
 from scanlore.scans.find import Source, find_sources
+from scanlore.scans.metadata import hashed
 from scanlore.scans.read import read_header, read_scan
 
 
@@ -40,7 +42,7 @@ def test_folder_must_hold_exactly_one_scan(tmp_path):
         read_scan(tmp_path)
     write_png(tmp_path / "a.png")
     write_png(tmp_path / "b.png")
-    with pytest.raises(DataError, match=r"2 scans where one was expected: .*a\.png"):
+    with pytest.raises(DataError, match="2 scans where one was expected"):
         read_scan(tmp_path)
 
 
@@ -56,3 +58,38 @@ def test_whatever_a_library_raises_becomes_one_line(tmp_path, kind):
     for read in (read_scan, read_header):
         with pytest.raises(DataError, match="gone"):
             read(Source(kind, path, (path,)))
+
+
+def test_metadata_of_names_and_sidecars(tmp_path):
+    path = write_nifti_file(tmp_path / "sub-01" / "sub-01_T1w.nii.gz")
+    path.with_name("sub-01_T1w.json").write_text('{"MagneticFieldStrength": 3}')
+    (source,), _ = find_sources([tmp_path])
+    for read in (read_scan, read_header):
+        metadata = read(source, b"salt").metadata
+        assert (metadata.modality, metadata.sequence, metadata.field_strength) == ("MR", "T1", 3.0)
+        assert metadata.patient == hashed(b"salt", "01")
+
+
+def test_spacing_can_be_assumed_for_any_source(tmp_path):
+    nib.save(nib.AnalyzeImage(np.ones((3, 4, 5), np.int16), np.eye(4)), tmp_path / "a.hdr")
+    with pytest.raises(DataError, match="assume-spacing"):
+        read_scan(tmp_path)
+    assert read_scan(tmp_path, assume_spacing=(1.0, 2.0, 3.0)).spacing == (1.0, 2.0, 3.0)
+    assert read_header(tmp_path, assume_spacing="header").problems[0].startswith("spacing assumed: 1 x 1 x 1 mm")
+
+
+MARK = "JANEDOE"
+
+
+@pytest.mark.parametrize("name", ["nii", "nii.gz", "mgz", "nrrd", "mha", "mhd", "png", "tif", "dcm", "hdr", "zip"])
+def test_no_message_has_a_word_of_a_name_or_a_header(tmp_path, name):
+    path = tmp_path / f"{MARK}.{name}"
+    path.write_bytes(MARK.encode() * 200)
+    said = [reason for _, reason in find_sources([path])[1]]
+    for source in find_sources([path])[0]:
+        for read in (read_scan, read_header):
+            with pytest.raises(DataError) as caught:
+                read(source)
+            said += [caught.value.what, caught.value.fix or ""]
+    assert said
+    assert not any(MARK in words for words in said)

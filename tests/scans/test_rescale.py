@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scanlore.scans.rescale import rescale
+from scanlore.scans.rescale import rescale, rescale_in_place
 
 STORED = np.array([0, 1, 4095], np.uint16)
 
@@ -22,3 +22,15 @@ def test_smallest_exact_type(slope, intercept, dtype):
 
 def test_products_beyond_the_type_do_not_wrap():
     np.testing.assert_array_equal(rescale(np.array([60000], np.uint16), 1, -32768), [27232])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32"])
+@pytest.mark.parametrize("scale", [(1, 0), (1, -1024), (2, 5), (0.5, 0), (-1, 0), (70000, 1), (1, 40000)])
+def test_in_place_is_the_same(dtype, scale):
+    stored = np.arange(60).reshape(5, 3, 4).astype(dtype)
+    expected = rescale(stored.copy(), *scale)
+    work = stored.copy()
+    result = rescale_in_place(work, *scale)
+    np.testing.assert_array_equal(result, expected)
+    assert result.dtype == expected.dtype
+    assert np.shares_memory(result, work) == (expected.itemsize == stored.itemsize)

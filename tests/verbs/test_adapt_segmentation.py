@@ -187,7 +187,7 @@ def test_a_broken_test_scan_is_a_row_with_its_reason(tmp_path):
 def test_test_scans_seen_in_pretraining_are_told(task, tmp_path):
     from scanlore.verbs.corpus_build import build_corpus
 
-    build_corpus([task / "imagesTr"], tmp_path / "C", ["curation.slices_above=0"])
+    build_corpus([task / "imagesTr"], tmp_path / "C", ["slices_above=0"])
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(
         "views: {policy: affine, size: 8, masks: {block: 4, ratio: [0.5, 0.5]}}\n"

@@ -121,7 +121,7 @@ def test_missing_and_unusable_masks_have_a_reason(task, masks):
     assert (result.num_scored, of_set(result)["dice", None]) == (1, 1)
     reasons = list(result.problems.values())
     assert list(result.problems) == [f"case_{index}" for index in range(5)]
-    for reason, words in zip(reasons, ["no prediction", "shape", "holds 7", "than its scan", "not a"], strict=True):
+    for reason, words in zip(reasons, ["no prediction", "shape", "holds 7", "than its scan", "damaged"], strict=True):
         assert words in reason
     results = read_tables(result.out).results
     assert results.filter(pl.col("case") == "case_0")["reason"].to_list() == ["no prediction"]

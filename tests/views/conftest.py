@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
 
+from corpora import build_tiny
 from factories import write_nifti_file, write_png
-from scanlore.corpus.build import build
 from scanlore.corpus.index import Corpus, Entry
 from scanlore.corpus.levels import build_levels, level_factors
-from scanlore.corpus.settings import CorpusSettings
 from scanlore.corpus.store import Pyramid
-from scanlore.scans.find import find_sources
 from scanlore.scans.intensity import IntensityStats
 
 STATS = IntensityStats(0, 1000, 300, 200, 0, 10, 900, 990)
@@ -43,6 +41,5 @@ def stored(tmp_path_factory):
         write_nifti_file(root / "in" / f"{seed}.nii", shape, seed=seed)
     for seed in (7, 8):
         write_png(root / "in" / f"{seed}.png", (20, 24), seed=seed)
-    settings = CorpusSettings.model_validate({"curation": {"slices_above": 4}})
-    build(find_sources([root / "in"])[0], root / "C", settings, 1)
+    build_tiny(root / "in", root / "C")
     return Corpus(root / "C")

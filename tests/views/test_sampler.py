@@ -3,8 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scanlore.corpus.levels import level_factors
-from scanlore.corpus.store import Pyramid
+from scanlore.corpus.levels import build_label_levels, build_levels, level_factors
+from scanlore.corpus.store import Pyramid, ShardWriter, encode, shard_path
 from scanlore.scans.intensity import LinearMap
 from scanlore.views.sampler import choose_level, sample, sample_labels
 from scanlore.views.view import View, box_map, compose, flip_map, quarter_turn_map, rotation_matrix, slice_map
@@ -123,6 +123,25 @@ def test_ramp_keeps_its_place_through_every_level(pyramid_of, size, axis, rule):
     np.testing.assert_allclose(line[inner], np.broadcast_to(expected[inner, None], line[inner].shape), atol=0.6)
 
 
+@pytest.mark.parametrize("tilt", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("size", [40, 28, 20, 14, 10, 9])
+def test_ramp_keeps_its_place_through_every_level_of_float16(tmp_path, size, axis, tilt):
+    shape = (40, 39, 37)
+    ramp = np.broadcast_to(np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(3)]), shape)
+    factors = tuple(level_factors(shape, 2))
+    writer = ShardWriter(tmp_path)
+    offsets = writer.append([encode(level) for level in build_levels(ramp.astype(np.float16), list(factors))])
+    writer.close()
+    stored = Pyramid(factors, tuple((str(shard_path(tmp_path, 0)), offset) for offset in offsets), 0.5, -7.0)
+    matrix = box_map([0, 0, 0], shape, (size,) * 3)
+    view = taken(stored, tilted(matrix) if tilt else matrix, (size,) * 3)
+    expected = matrix[axis, axis] * np.arange(size) + matrix[axis, 3]
+    inner = (expected > 2) & (expected < shape[axis] - 5)
+    line = np.moveaxis(view, axis, 0).reshape(size, -1)[inner]
+    np.testing.assert_allclose(line, np.broadcast_to(0.5 * expected[inner, None] - 7, line.shape), atol=0.01)
+
+
 def test_intensities_are_mapped_and_clipped_behind_the_interpolation():
     stored = np.array([[0, 100], [200, 300]], np.int16)
     pyramid = Pyramid(((1, 1),), (stored,), slope=0.5, intercept=-20.0)
@@ -221,6 +240,19 @@ def test_labels_of_a_slice(axis):
 def test_labels_wholly_outside():
     found = sample_labels(LABEL_PYRAMID, View(box_map([40, 0, 0], [4, 4, 4], (4, 4, 4)), (4, 4, 4)))
     assert not found.any()
+
+
+@pytest.mark.parametrize("tilt", [False, True])
+def test_labels_of_coarser_levels_lie_where_they_are(tilt):
+    labels = np.zeros((40, 40, 40), np.uint8)
+    labels[8:24, 16:32, 4:20] = 3
+    factors = level_factors(labels.shape, 2)
+    pyramid = Pyramid(tuple(factors), tuple(build_label_levels(labels, factors)), 1.0, 0.0)
+    for size in (20, 10):
+        matrix = box_map([0, 0, 0], labels.shape, (size,) * 3)
+        found = sample_labels(pyramid, View(tilted(matrix) if tilt else matrix, (size,) * 3)).numpy()
+        step = 40 // size
+        np.testing.assert_array_equal(found, labels[step // 2 :: step, step // 2 :: step, step // 2 :: step])
 
 
 def test_oblique_labels_follow_their_image(pyramid_of):

@@ -1,54 +1,83 @@
-"""The index of a corpus: a row per scan and channel, kept or not, as Parquet."""
+"""The index of a corpus: a row per source and channel, kept or not, as Parquet."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from scanlore.corpus.ragged import from_series
 from scanlore.corpus.store import Pyramid, check_shard, shard_path
-from scanlore.errors import DataError
+from scanlore.errors import DataError, nearest
 from scanlore.run import write_atomically
 from scanlore.scans.intensity import IntensityStats
 
 if TYPE_CHECKING:
     import polars as pl
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STATS = ("minimum", "maximum", "mean", "std", "p0_05", "p5", "p95", "p99_95")
+RAGGED = {
+    "shape": np.int32,
+    "scan_shape": np.int32,
+    "spacing": np.float64,
+    "level_factors": np.int16,
+    "level_offsets": np.int64,
+}
+"""List columns that training needs, and the numbers they hold."""
+_FLAT = ("id", "through_axis", "slope", "intercept", "shard", *STATS)
 
 
-def _schema() -> dict[str, Any]:
+def schema() -> dict[str, Any]:
+    """Return the polars type of every column of the index, in order; `docs/reference/store.md` describes them."""
     import polars as pl
 
+    text, number, flag = pl.String, pl.Int64, pl.Boolean
     ints, floats = pl.List(pl.Int64), pl.List(pl.Float64)
     return {
-        "source": pl.String, "format": pl.String, "bytes": pl.Int64, "mtime_ns": pl.Int64,
-        "status": pl.String, "reason": pl.String, "problems": pl.String,
-        "id": pl.String, "channel": pl.Int64, "num_channels": pl.Int64, "ndim": pl.Int64,
-        "scan_shape": ints, "spacing": floats, "through_axis": pl.Int64, "highres": pl.Boolean,
-        "patient": pl.String, "modality": pl.String,
+        "source": text, "root": text, "file": text, "relative": text,
+        "format": text, "num_files": number, "bytes": number, "mtime_ns": number,
+        "status": text, "rule": text, "value": text, "reason": text, "problems": text,
+        "role": text, "id": text, "fingerprint": text, "channel": number, "num_channels": number, "ndim": number,
+        "scan_shape": ints, "spacing": floats, "affine": floats, "through_axis": number, "plane": text, "highres": flag,
+        "modality": text, "sequence": text, "body_part": text, "contrast": flag, "scout": flag, "vendor": text,
+        "field_strength": pl.Float64, "sex": text, "age_band": text,
+        "site": text, "patient": text, "study": text, "series": text, "dataset": text, "licence": text, "split": text,
         **dict.fromkeys(STATS, pl.Float64),
-        "box_start": ints, "shape": ints, "slope": pl.Float64, "intercept": pl.Float64,
-        "shard": pl.Int64, "level_factors": ints, "level_offsets": ints, "level_affines": floats,
+        "box_start": ints, "shape": ints, "dtype": text, "slope": pl.Float64, "intercept": pl.Float64,
+        "shard": number, "level_factors": ints, "level_offsets": ints, "checksum": text,
     }  # fmt: skip
 
 
-def write_index(root: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the index of a corpus in one atomic step."""
-    import io
-
+def index_frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    """Return rows as a table with all columns of the index; what a row does not say is null."""
     import polars as pl
 
-    schema = _schema()
-    frame = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema, orient="row")
+    types = schema()
+    return pl.DataFrame([[row.get(name) for name in types] for row in rows], schema=types, orient="row")
+
+
+def completed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table with all columns of the index and no others, null where they were missing."""
+    import polars as pl
+
+    columns = [
+        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(kind).alias(name)
+        for name, kind in schema().items()
+    ]
+    return frame.select(columns)
+
+
+def write_index(root: Path, frame: pl.DataFrame) -> None:
+    """Write the index of a corpus in one atomic step; columns that no index has are left out."""
+    import io
+
     buffer = io.BytesIO()
-    frame.write_parquet(buffer)
+    completed(frame).write_parquet(buffer)
     write_atomically(root / "index.parquet", buffer.getvalue())
 
 
@@ -79,47 +108,55 @@ class StoredScans:
 
     Attributes:
         root: The corpus folder.
-        columns: Column name to array, or to a list of lists for ragged columns.
+        columns: Column name to array, or to `Ragged` for the columns of `RAGGED`; `id` holds bytes.
     """
 
     root: Path
-    columns: dict[str, npt.NDArray[Any] | list[Any]]
+    columns: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.columns["id"])
 
+    def content_id(self, index: int) -> str:
+        """Return the content id of one entry."""
+        return _text(self.columns["id"][index])
+
+    @property
+    def content_ids(self) -> list[str]:
+        """The content ids of all entries."""
+        return [_text(name) for name in self.columns["id"]]
+
     def without(self, ids: Container[str]) -> StoredScans:
         """Return the entries whose content id is none of `ids`."""
-        rows = [row for row, name in enumerate(self.columns["id"]) if str(name) not in ids]
-        columns: dict[str, npt.NDArray[Any] | list[Any]] = {
-            name: column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
-            for name, column in self.columns.items()
-        }
-        return StoredScans(self.root, columns)
+        rows = np.array([name not in ids for name in self.content_ids], dtype=bool)
+        return StoredScans(self.root, {name: column[rows] for name, column in self.columns.items()})
 
     def entry(self, index: int) -> Entry:
         """Return the facts of one entry."""
         get = self.columns
-        through = get["through_axis"][index]
+        through = int(get["through_axis"][index])
         spacing = get["spacing"][index]
         return Entry(
-            id=str(get["id"][index]),
-            shape=tuple(get["shape"][index]),
-            scan_shape=tuple(get["scan_shape"][index]),
-            through_axis=None if through < 0 else int(through),
-            spacing=None if spacing is None else tuple(spacing),
+            id=self.content_id(index),
+            shape=tuple(get["shape"][index].tolist()),
+            scan_shape=tuple(get["scan_shape"][index].tolist()),
+            through_axis=None if through < 0 else through,
+            spacing=None if spacing is None else tuple(spacing.tolist()),
             stats=IntensityStats(*(float(get[name][index]) for name in STATS)),
         )
 
     def pyramid(self, index: int) -> Pyramid:
         """Return the stored levels of one entry."""
         get = self.columns
-        shape = get["shape"][index]
-        factors = np.reshape(get["level_factors"][index], (-1, len(shape)))
+        factors = get["level_factors"][index].reshape(-1, len(get["shape"][index]))
         path = str(shard_path(self.root, int(get["shard"][index])))
-        places = tuple((path, int(offset)) for offset in get["level_offsets"][index])
-        levels = tuple(tuple(int(f) for f in row) for row in factors)
+        places = tuple((path, offset) for offset in get["level_offsets"][index].tolist())
+        levels = tuple(tuple(row) for row in factors.tolist())
         return Pyramid(levels, places, float(get["slope"][index]), float(get["intercept"][index]))
+
+
+def _text(name: object) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 class Corpus:
@@ -138,47 +175,70 @@ class Corpus:
         if not (root / "index.parquet").is_file() or (root / "journal.jsonl").exists():
             raise DataError("the corpus is unfinished", where=root, fix="run the same `scanlore corpus build` again")
 
-    def frame(self) -> pl.DataFrame:
-        """Return the whole index."""
-        return read_index(self.root)
+    def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Return the index, or some columns of it."""
+        return read_index(self.root, columns)
 
-    def select(self, ndim: int | None = None, slices_above: int = 0) -> StoredScans:
+    def select(self, ndim: int | None = None, slices_above: int = 0, split: str | None = None) -> StoredScans:
         """Return the kept entries, in index order.
 
         Args:
             ndim: 3 for volumes alone, 2 for images alone, `None` for both.
             slices_above: Volumes must have more slices than this along every axis.
+            split: Of this split alone, such as `train`; `None` for all.
 
         Raises:
-            DataError: Index or store are damaged.
+            DataError: Index or store are damaged, or no kept entry is of this split.
         """
         import polars as pl
 
-        frame = self.frame()
+        frame = self.frame(["status", "ndim", "split", *RAGGED, *_FLAT])
         check_shards(self.root, frame)
-        frame = frame.filter(pl.col("status") == "kept")
+        frame = self._of_split(frame.filter(pl.col("status") == "kept"), split)
         if ndim is not None:
             frame = frame.filter(pl.col("ndim") == ndim)
         frame = frame.filter((pl.col("ndim") == 2) | (pl.col("scan_shape").list.min() > slices_above))
-        ragged = ("shape", "scan_shape", "spacing", "level_factors", "level_offsets")
-        columns: dict[str, Any] = {name: frame[name].to_list() for name in ragged}
-        columns["through_axis"] = frame["through_axis"].fill_null(-1).to_numpy()
-        for name in ("id", "slope", "intercept", "shard", *STATS):
-            columns[name] = frame[name].to_numpy()
+        columns: dict[str, Any] = {name: from_series(frame[name], dtype) for name, dtype in RAGGED.items()}
+        columns |= {name: frame[name].to_numpy() for name in _FLAT}
+        columns["through_axis"] = frame["through_axis"].fill_null(-1).cast(pl.Int8).to_numpy()
+        columns["id"] = frame["id"].to_numpy().astype("S32")
         return StoredScans(self.root, columns)
 
-    def fingerprint(self) -> str:
-        """Return a hash of the kept contents, for the settings of a run that uses them."""
+    def _of_split(self, kept: pl.DataFrame, split: str | None) -> pl.DataFrame:
+        import polars as pl
+
+        if split is None:
+            return kept
+        chosen = kept.filter(pl.col("split") == split)
+        if not chosen.height:
+            names = sorted(kept["split"].drop_nulls().unique().to_list())
+            known = (
+                f"splits: {', '.join(names)}{nearest(split, names)}" if names else "`scanlore corpus split` makes them"
+            )
+            raise DataError(f"no kept scan is of the split {split!r}", where=self.root, fix=known)
+        return chosen
+
+    def fingerprint(self, split: str | None = None) -> str:
+        """Return a hash of the kept contents, for the settings of a run that uses them.
+
+        Args:
+            split: Of this split alone; `None` for all.
+        """
         import hashlib
 
         import polars as pl
 
-        ids = self.frame().filter(pl.col("status") == "kept")["id"].to_list()
+        kept = self.frame(["status", "id", "split"]).filter(pl.col("status") == "kept")
+        ids = self._of_split(kept, split)["id"].to_list()
         return hashlib.blake2b("\n".join(ids).encode(), digest_size=8).hexdigest()
 
 
-def read_index(root: Path) -> pl.DataFrame:
+def read_index(root: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """Read `index.parquet`.
+
+    Args:
+        root: The corpus folder.
+        columns: Those to read; `None` for all.
 
     Raises:
         DataError: It is damaged.
@@ -187,22 +247,26 @@ def read_index(root: Path) -> pl.DataFrame:
 
     path = root / "index.parquet"
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, columns=None if columns is None else list(columns))
     except (pl.exceptions.PolarsError, OSError) as error:
         fix = "build the corpus again into a new folder"
         raise DataError(f"the index cannot be read: {str(error).splitlines()[0]}", where=path, fix=fix) from None
 
 
 def check_shards(root: Path, index: pl.DataFrame) -> None:
-    """Make sure that the shard files are as long as the index needs them.
+    """Make sure that the shard files are as long as the index needs them; a few bytes of each are read.
+
+    Args:
+        root: The corpus folder.
+        index: Its columns `shard` and `level_offsets`.
 
     Raises:
         DataError: One is missing or too short.
     """
     import polars as pl
 
-    kept = index.filter(pl.col("status") == "kept")
-    ends = kept.group_by("shard").agg(pl.col("level_offsets").list.max().max()).sort("shard")
+    stored = index.filter(pl.col("shard").is_not_null())
+    ends = stored.group_by("shard").agg(pl.col("level_offsets").list.max().max()).sort("shard")
     for shard, offset in ends.iter_rows():
         check_shard(root, shard, offset)
 

@@ -1,26 +1,73 @@
-"""From one source to index rows and compressed levels: what a build worker does."""
+"""From one source to index rows and compressed levels: what a build worker does.
+
+Rules are applied later, to the finished table: every scan that can be read is stored, so that other rules read
+nothing again.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scanlore.corpus.levels import build_levels, level_affine, level_factors
-from scanlore.corpus.quantise import quantise
-from scanlore.corpus.settings import Curation
-from scanlore.corpus.store import encode
+from scanlore.corpus.fingerprint import fingerprint
+from scanlore.corpus.label_maps import is_label_map, named_label
+from scanlore.corpus.levels import build_label_levels, build_levels, level_factors
+from scanlore.corpus.quantise import INT16, as_labels, quantise
+from scanlore.corpus.store import checksum, encode
 from scanlore.errors import DataError
-from scanlore.scans.failures import counted, reason_of
-from scanlore.scans.find import Source
+from scanlore.scans.failures import reason_of
+from scanlore.scans.geometry import AssumedSpacing
+from scanlore.scans.header import Header
 from scanlore.scans.intensity import IntensityStats, intensity_stats
-from scanlore.scans.read import read_scan
+from scanlore.scans.metadata import Metadata, hashed, stem
+from scanlore.scans.read import read_header, read_scan
 from scanlore.scans.scan import Scan
+from scanlore.scans.source import Source
 
 Row = dict[str, Any]
+PLANES = ("sagittal", "coronal", "axial")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of a source without opening it.
+
+    Attributes:
+        salt: Secret of the project.
+        dataset: Name of the dataset.
+        licence: Of the dataset.
+        assume_spacing: As `read_scan` takes it.
+    """
+
+    salt: bytes
+    dataset: str | None = None
+    licence: str | None = None
+    assume_spacing: AssumedSpacing | None = None
+
+
+@dataclass(frozen=True)
+class Given:
+    """A source on its way into a corpus.
+
+    Attributes:
+        source: The files.
+        origin: What is known of it.
+        row: The columns of the index that identify it, from `source_row`.
+    """
+
+    source: Source
+    origin: Origin
+    row: Row
+
+    @property
+    def key(self) -> str:
+        """What the index calls the source: a salted hash of its absolute path."""
+        return str(self.row["source"])
 
 
 @dataclass(frozen=True)
@@ -29,7 +76,7 @@ class Prepared:
 
     Attributes:
         rows: One index row per channel, or a single one that says why there is none.
-        frames: The compressed levels of each row; empty where the row is not kept.
+        frames: The compressed levels of each row; empty where nothing is stored.
     """
 
     rows: list[Row]
@@ -37,95 +84,146 @@ class Prepared:
 
 
 def source_name(source: Source) -> str:
-    """Return what the index calls a source: its absolute path, with the number of a further series of a folder."""
+    """Return the absolute path of a source, with the number of a further series or page; never stored as it is."""
     return f"{source.path.resolve()}{source.name.removeprefix(source.path.as_posix())}"
 
 
-def source_row(source: Source) -> Row:
-    """Return the columns that identify a source: where it is, and size and time of its files, 0 once they are gone."""
+def source_row(source: Source, origin: Origin) -> Row:
+    """Return the columns that identify a source: salted hashes of its names, and size and time of its files."""
     try:
         size, mtime = source.size_and_mtime()
     except OSError:
-        size, mtime = 0, 0
-    return {"source": source_name(source), "format": source.kind, "bytes": size, "mtime_ns": mtime}
+        size, mtime = 0, 0  # gone; found again later, it is read again
+    root = source.path if source.root is None else source.root
+    inside = source.name.removeprefix(root.as_posix()).strip("/")
+    name = stem(source.path.name) if len(source.files) == 1 else source.path.name
+    return {
+        "source": hashed(origin.salt, source_name(source)),
+        "root": hashed(origin.salt, root.resolve()),
+        "file": hashed(origin.salt, name),
+        "relative": hashed(origin.salt, inside or source.path.name),
+        "format": source.kind,
+        "num_files": len(source.files),
+        "bytes": size,
+        "mtime_ns": mtime,
+        "dataset": origin.dataset,
+        "licence": origin.licence,
+    }
 
 
-def prepare(source: Source, curation: Curation, salt: bytes) -> Prepared:
-    """Read, curate and compress one source; a scan that cannot be read becomes a row with the reason.
+def given(source: Source, origin: Origin) -> Given:
+    """Look at the files of a source, without opening them."""
+    return Given(source, origin, source_row(source, origin))
 
-    Args:
-        source: A file or series.
-        curation: Which scans are kept.
-        salt: Of this corpus, for the patient hash.
-    """
-    identity = source_row(source)
+
+def prepare(one: Given) -> Prepared:
+    """Read and compress one source; a scan that cannot be read becomes a row with the reason."""
     try:
-        scan = read_scan(source, salt=salt)
+        scan = read_scan(one.source, salt=one.origin.salt, assume_spacing=one.origin.assume_spacing)
     except (DataError, MemoryError, OSError) as error:
-        reason = reason_of(error) if isinstance(error, DataError) else str(error) or "not enough memory to read it"
-        return Prepared([identity | {"status": "failed", "reason": reason}], [[]])
-    prepared = [_prepare_channel(scan, channel, curation) for channel in range(scan.num_channels)]
-    return Prepared([identity | row for row, _ in prepared], [frames for _, frames in prepared])
+        return failed(one, _why(error))
+    is_named = named_label(one.source.path)
+    prepared = [_prepare_channel(scan, channel, is_named) for channel in range(scan.num_channels)]
+    return Prepared([one.row | row for row, _ in prepared], [frames for _, frames in prepared])
 
 
-def _prepare_channel(scan: Scan, channel: int, curation: Curation) -> tuple[Row, list[bytes]]:
+def failed(one: Given, reason: str) -> Prepared:
+    """Return the row of a source that cannot be read."""
+    return Prepared([one.row | {"status": "failed", "rule": reason.partition(": ")[0], "reason": reason}], [[]])
+
+
+def header_rows(one: Given) -> list[Row]:
+    """Return the rows of a source as far as its headers tell: what rules about voxels need is missing."""
+    try:
+        header = read_header(one.source, salt=one.origin.salt, assume_spacing=one.origin.assume_spacing)
+    except (DataError, OSError) as error:
+        return failed(one, _why(error)).rows
+    shared = one.row | {
+        "num_channels": header.num_channels,
+        "ndim": len(header.shape),
+        "scan_shape": list(header.shape),
+        "spacing": list(header.spacing) if header.spacing else None,
+        **_metadata(header),
+    }
+    return [shared | {"channel": channel} for channel in range(header.num_channels)]
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, DataError):
+        return reason_of(error)
+    return "cannot be opened" if isinstance(error, OSError) else "too large: not enough memory to read it"
+
+
+def _metadata(scan: Scan | Header) -> Row:
+    known: Metadata = scan.metadata
+    return {**asdict(known), "problems": "; ".join(scan.problems) or None}
+
+
+def _prepare_channel(scan: Scan, channel: int, is_named: bool) -> tuple[Row, list[bytes]]:
     voxels = scan.voxels[channel]
     stats = intensity_stats(voxels)
+    is_label = is_label_map(voxels, is_named)
     row: Row = {
-        "id": content_id(voxels),
+        "role": "label" if is_label else "image",
+        "id": content_id(voxels, stats),
+        "fingerprint": None if is_label else fingerprint(voxels),
         "channel": channel,
         "num_channels": scan.num_channels,
         "ndim": scan.ndim,
         "scan_shape": list(scan.shape),
-        "through_axis": scan.through_axis,
         "spacing": list(scan.spacing) if scan.spacing else None,
-        "patient": scan.metadata.patient,
-        "modality": scan.metadata.modality,
-        "problems": "; ".join(scan.problems) or None,
-        "highres": scan.ndim == 3 and min(scan.shape) > curation.highres_above,
+        "affine": None if scan.affine is None else [float(value) for value in scan.affine.ravel()],
+        "through_axis": scan.through_axis,
+        "plane": None if scan.through_axis is None else PLANES[scan.through_axis],
+        **_metadata(scan),
         **asdict(stats),
     }
-    reason = drop_reason(scan, stats, curation)
-    if reason:
-        return row | {"status": "dropped", "reason": reason}, []
-    box = foreground_box(voxels, stats.p0_05)
-    values, slope, intercept = quantise(voxels[box], stats)
-    factors = level_factors(values.shape, scan.through_axis)
-    stored = {
-        "status": "kept",
+    stored, frames = _store(voxels, stats, scan.through_axis, is_label)
+    return row | stored, frames
+
+
+def _store(
+    voxels: npt.NDArray[Any], stats: IntensityStats, through_axis: int | None, is_label: bool
+) -> tuple[Row, list[bytes]]:
+    box = foreground_box(voxels, 0 if is_label else stats.p0_05)
+    factors = level_factors(tuple(part.stop - part.start for part in box), through_axis)
+    slope, intercept = 1.0, 0.0
+    values: npt.NDArray[Any]
+    levels: Iterable[npt.NDArray[Any]]
+    if is_label:
+        values = labels = as_labels(voxels[box])
+        levels = build_label_levels(labels, factors)
+    else:
+        values, slope, intercept = quantise(voxels[box], stats)
+        levels = build_levels(values, factors)
+    frames = [encode(level) for level in levels]
+    return {
         "box_start": [int(part.start) for part in box],
-        "shape": list(values.shape),
+        "shape": [int(part.stop - part.start) for part in box],
+        "dtype": values.dtype.name,
         "slope": slope,
         "intercept": intercept,
         "level_factors": [factor for level in factors for factor in level],
-        "level_affines": _affines(scan, box, factors),
-    }
-    return row | stored, [encode(level) for level in build_levels(values, factors)]
+        "checksum": checksum(frames),
+    }, frames
 
 
-def _affines(scan: Scan, box: tuple[slice, ...], factors: list[tuple[int, ...]]) -> list[float] | None:
-    if scan.affine is None or scan.ndim != 3:
-        return None
-    cropped = scan.affine.astype(np.float64).copy()
-    cropped[:3, 3] += cropped[:3, :3] @ np.array([part.start for part in box])
-    return [float(value) for level in factors for value in level_affine(cropped, level).ravel()]
+def content_id(voxels: npt.NDArray[Any], stats: IntensityStats | None = None) -> str:
+    """Return a 128-bit hash of shape and values, the same whatever the file format, axis order and width of numbers.
 
-
-def content_id(voxels: npt.NDArray[np.generic]) -> str:
-    """Return a 128-bit hash of shape and values, the same whatever the file format and integer width."""
+    Args:
+        voxels: One channel on its RAS+ grid.
+        stats: Its statistics, if they are known already.
+    """
+    low, high = (voxels.min(initial=0), voxels.max(initial=0)) if stats is None else (stats.minimum, stats.maximum)
+    fits = INT16.min <= low and high <= INT16.max
+    # The last axis runs slowest in most files: slabs across it are read in the order they lie in memory
+    slabs = [voxels[..., index].T for index in range(voxels.shape[-1])] if voxels.ndim == 3 else [voxels]
+    is_short = fits and (voxels.dtype.kind in "iub" or all(bool((np.rint(slab) == slab).all()) for slab in slabs))
     digest = hashlib.blake2b(repr(voxels.shape).encode(), digest_size=16)
-    for slab in voxels:
-        digest.update(np.ascontiguousarray(slab, dtype=np.float32).tobytes())
+    for slab in slabs:
+        digest.update(np.ascontiguousarray(slab, dtype=np.int16 if is_short else np.float32).data)
     return digest.hexdigest()
-
-
-def drop_reason(scan: Scan, stats: IntensityStats, curation: Curation) -> str | None:
-    """Return the curation rule that drops this channel, with its value; `None` when it is kept."""
-    if scan.ndim == 3 and min(scan.shape) <= curation.slices_above:
-        return f"{counted(min(scan.shape), 'slice')} (slices_above: {curation.slices_above})"
-    if curation.drop_constant and not stats.p99_95 > stats.p0_05:
-        return "empty or constant (drop_constant)"
-    return None
 
 
 def foreground_box(voxels: npt.NDArray[np.generic], threshold: float) -> tuple[slice, ...]:

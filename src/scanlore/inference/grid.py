@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanlore.corpus.levels import build_levels, level_factors
-from scanlore.corpus.quantise import Quantiser, quantiser
+from scanlore.corpus.quantise import Quantiser, Stored, quantiser
 from scanlore.corpus.store import Pyramid
 from scanlore.scans.intensity import IntensityStats
 from scanlore.views.sampler import choose_level
@@ -68,7 +68,7 @@ class Quantised:
 
     Attributes:
         voxels: One channel.
-        rule: How its intensities become int16.
+        rule: How its intensities become stored numbers.
     """
 
     voxels: npt.NDArray[Any]
@@ -79,7 +79,7 @@ class Quantised:
         """Shape of the level."""
         return self.voxels.shape
 
-    def __getitem__(self, box: tuple[slice, ...]) -> npt.NDArray[np.int16]:
+    def __getitem__(self, box: tuple[slice, ...]) -> Stored:
         return self.rule(self.voxels[box])
 
 
@@ -108,7 +108,7 @@ def memory_pyramid(
 def _build_level(finest: Quantised, factors: list[tuple[int, ...]]) -> Any:
     """Build the last of some levels without the whole of those before it."""
     last = np.array(factors[-1])
-    built = np.empty(tuple(-(-np.array(finest.shape) // last)), np.int16)
+    built = np.empty(tuple(-(-np.array(finest.shape) // last)), finest.rule.dtype)
     per_plane = built[0].size * int(last.prod())
     rows = max(1, SLAB_VOXELS // per_plane)
     for first in range(0, len(built), rows):

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from scanlore.corpus.index import StoredScans
+from scanlore.corpus.fingerprint import truncated
+from scanlore.corpus.index import StoredScans, read_index
 from scanlore.run import write_atomically
 
 FILE = "scans.txt"
@@ -17,10 +18,17 @@ Seen = Literal["none", "scan", "unknown"]
 
 
 def write_seen(folder: Path, scans: StoredScans) -> None:
-    """Write the truncated content ids of the scans of a run, one a line, sorted."""
-    ids = sorted({str(name)[:LENGTH] for name in scans.columns["id"]})
+    """Write `scans.txt`: truncated content id and truncated fingerprint of the scans of a run, one scan a line, sorted.
+
+    The fingerprint tells of converted copies, which have another id; it is missing where the corpus has none.
+    """
+    index = read_index(scans.root, ["id", "fingerprint"]).drop_nulls()
+    prints = dict(index.iter_rows())
+    lines = {
+        f"{name[:LENGTH]} {truncated(prints[name]) if name in prints else ''}".strip() for name in scans.content_ids
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / FILE, "".join(f"{name}\n" for name in ids))
+    write_atomically(folder / FILE, "".join(f"{line}\n" for line in sorted(lines)))
 
 
 def seen_status(reference: str | Path, ids: Iterable[str]) -> Seen:
@@ -41,5 +49,5 @@ def seen_status(reference: str | Path, ids: Iterable[str]) -> Seen:
     known = next((place for place in (run / "model" / FILE, run / FILE) if place.is_file()), None)
     if known is None:
         return "unknown"
-    seen = set(known.read_text(encoding="utf-8").split())
+    seen = {line[:LENGTH] for line in known.read_text(encoding="utf-8").splitlines()}  # older files hold ids alone
     return "scan" if any(name[:LENGTH] in seen for name in ids) else "none"

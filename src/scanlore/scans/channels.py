@@ -11,8 +11,7 @@ import numpy as np
 
 from scanlore.errors import DataError
 from scanlore.scans.find import Source
-from scanlore.scans.image2d import image2d_header
-from scanlore.scans.read import read_scan
+from scanlore.scans.read import read_header, read_scan
 from scanlore.scans.scan import Scan
 
 GRID_TOLERANCE = 1e-3
@@ -39,7 +38,7 @@ def read_channels(sources: Sequence[Source | Path], num_channels: int | None = N
         difference = grid_difference(first, other)
         if difference:
             fix = "channels of one case lie on the same grid: resample them to one"
-            raise DataError(f"{difference} than {Path(names[0]).name}", where=name, fix=fix)
+            raise DataError(f"{difference} than the first channel", where=name, fix=fix)
     if not others:
         return _with_equal_colours(first, sources[0], num_channels)
     voxels = np.concatenate([first.voxels, *(other.voxels for other in others)])
@@ -48,10 +47,9 @@ def read_channels(sources: Sequence[Source | Path], num_channels: int | None = N
 
 
 def _with_equal_colours(scan: Scan, source: Source | Path, num_channels: int | None) -> Scan:
-    path = source.path if isinstance(source, Source) else source
-    if num_channels is None or scan.ndim != 2 or not scan.num_channels == 1 < num_channels or not path.is_file():
+    if num_channels is None or scan.ndim != 2 or not scan.num_channels == 1 < num_channels:
         return scan
-    if image2d_header(path).num_channels != num_channels:
+    if read_header(source).num_channels != num_channels:
         return scan
     return replace(scan, voxels=np.repeat(scan.voxels, num_channels, axis=0))
 

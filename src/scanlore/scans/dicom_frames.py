@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from scanlore.errors import DataError
-from scanlore.scans.geometry import check_affine
-from scanlore.scans.scan import FloatArray
+from scanlore.scans.dicom_tags import numbers, whole, words
 
-HEADER_TAGS = (
-    "Modality",
-    "PatientID",
-    "SeriesInstanceUID",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "BitsAllocated",
-    "PixelRepresentation",
-    "PhotometricInterpretation",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "PixelSpacing",
-    "SpacingBetweenSlices",
-    "SliceThickness",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-)
-"""All that is ever read besides the pixels."""
-
-UNEVEN_MM, UNEVEN_SHARE = 0.01, 0.01
-"""A slice may lie this many millimetres, or this share of the gap, away from an even stack."""
-
-SAME_POSITION = 1e-3
 SAME_ORIENTATION = 1e-3
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+UNIT_TOLERANCE = 1e-2
+"""How far direction cosines may be from unit length and from a right angle."""
+
+EXPORT_AGAIN = "geometry is never guessed; export the series again"
+
+Vector = tuple[float, ...]
+
+_RANKS = (
+    (("FrameContentSequence", "TemporalPositionIndex"), ("FrameContentSequence", "TemporalPositionIdentifier")),
+    (("MREchoSequence", "EffectiveEchoTime"), ("MREchoSequence", "EchoTime")),
+    (("MRDiffusionSequence", "DiffusionBValue"),),
+    (("FrameContentSequence", "FrameAcquisitionNumber"), ("FrameContentSequence", "AcquisitionNumber")),
+)
+_TIME_RANKS = (
+    (("FrameContentSequence", "FrameAcquisitionDateTime"), ("FrameContentSequence", "AcquisitionTime")),
+    (("FrameContentSequence", "ContentTime"),),
+)
+"""What tells several slices at one position apart, the most telling first: functional groups, then the classic name."""
 
 
-class UnevenSlicesError(DataError):
-    """The slices of a series have unequal gaps."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One slice.
 
@@ -62,136 +47,127 @@ class Frame:
         thickness: Distance to the next slice as the header claims it; used for single slices alone.
         slope: Rescale slope.
         intercept: Rescale intercept.
+        uid: Identifier of the object, with the index where it has several frames.
+        order: Sorts slices at one position: time point, echo time, b-value, acquisition, times, instance number.
+        height: Position along the slice normal in mm.
     """
 
     path: Path
     index: int
     shape: tuple[int, int]
-    orientation: FloatArray
-    position: FloatArray
-    pixel_spacing: FloatArray
+    orientation: Vector
+    position: Vector
+    pixel_spacing: Vector
     thickness: float | None
     slope: float
     intercept: float
-
-    @property
-    def height(self) -> float:
-        """Position along the slice normal in mm."""
-        return float(self.position @ np.cross(self.orientation[:3], self.orientation[3:]))
+    uid: str
+    order: Vector
+    height: float
 
 
 def frames_of(dataset: Any, path: Path) -> list[Frame]:
     """Return the slices of one file, in the order of its pixels.
 
     Args:
-        dataset: A pydicom dataset with at least `HEADER_TAGS`; classic, or enhanced with functional groups.
+        dataset: A pydicom data set with at least `HEADER_TAGS`; classic, or enhanced with functional groups.
         path: Its file.
 
     Raises:
         DataError: Orientation, position or pixel spacing is missing.
+        ValueError: A number is damaged.
     """
+    num_frames = whole(dataset, "NumberOfFrames", 1)
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
-    if not per_frame and int(dataset.get("NumberOfFrames") or 1) > 1:
-        raise DataError("a multi-frame image without the position of its frames is not a volume", where=path)
-    shared = dataset.get("SharedFunctionalGroupsSequence") or []
-    return [
-        _frame([*groups, *shared, dataset], dataset, path, index)
-        for index, groups in enumerate([[group] for group in per_frame] if per_frame else [[]])
-    ]
+    if not per_frame:
+        if num_frames > 1:
+            raise no_geometry(f"{num_frames} frames without their positions", path)
+        return [_frame([dataset], dataset, path, 0)]
+    if len(per_frame) != num_frames:
+        raise no_geometry(f"{num_frames} frames, and positions of {len(per_frame)}", path)
+    shared = list(dataset.get("SharedFunctionalGroupsSequence") or [])
+    return [_frame([group, *shared, dataset], dataset, path, index) for index, group in enumerate(per_frame)]
+
+
+def no_geometry(details: str, path: Path) -> DataError:
+    """Return the error of a slice whose place is not known."""
+    return DataError(f"no geometry: {details}", where=path, fix=EXPORT_AGAIN)
+
+
+def normal_of(orientation: Vector) -> Vector:
+    """Return the unit vector across a slice, from its (6,) orientation."""
+    a, b, c, d, e, f = orientation
+    return b * f - c * e, c * d - a * f, a * e - b * d
+
+
+def same_orientation(first: Vector, second: Vector) -> bool:
+    """Whether two image orientations agree up to rounding."""
+    return all(abs(a - b) <= SAME_ORIENTATION for a, b in zip(first, second, strict=True))
 
 
 def _frame(places: list[Any], dataset: Any, path: Path, index: int) -> Frame:
-    def numbers(sequence: str, keyword: str, count: int, name: str) -> FloatArray:
+    def vector(sequence: str, keyword: str, count: int, name: str) -> Vector:
         value = _lookup(places, sequence, keyword)
-        if value is None or len(value) != count:
-            raise DataError(
-                f"the DICOM header has no {name}", where=path, fix="geometry is never guessed; export the series again"
-            )
-        return np.array([float(number) for number in value])
+        if len(value) != count:
+            raise no_geometry(f"the header has no {name}", path)
+        return value
 
-    def number(sequence: str, keyword: str, default: float) -> float:
-        value = _lookup(places, sequence, keyword)
-        return default if value in (None, "") else float(value)
+    def scalar(sequence: str, keyword: str, default: float) -> float:
+        return (*_lookup(places, sequence, keyword), default)[0]
 
-    gap = number("PixelMeasuresSequence", "SpacingBetweenSlices", 0.0)
+    gap = scalar("PixelMeasuresSequence", "SpacingBetweenSlices", 0.0)
+    orientation = vector("PlaneOrientationSequence", "ImageOrientationPatient", 6, "image orientation")
+    position = vector("PlanePositionSequence", "ImagePositionPatient", 3, "image position")
+    spacing = vector("PixelMeasuresSequence", "PixelSpacing", 2, "pixel spacing")
+    _check(orientation, spacing, path)
     return Frame(
         path=path,
         index=index,
-        shape=(int(dataset.Rows), int(dataset.Columns)),
-        orientation=numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6, "image orientation"),
-        position=numbers("PlanePositionSequence", "ImagePositionPatient", 3, "image position"),
-        pixel_spacing=numbers("PixelMeasuresSequence", "PixelSpacing", 2, "pixel spacing"),
-        thickness=abs(gap or number("PixelMeasuresSequence", "SliceThickness", 0.0)) or None,
-        slope=number("PixelValueTransformationSequence", "RescaleSlope", 1.0),
-        intercept=number("PixelValueTransformationSequence", "RescaleIntercept", 0.0),
+        shape=(whole(dataset, "Rows"), whole(dataset, "Columns")),
+        orientation=orientation,
+        position=position,
+        pixel_spacing=spacing,
+        thickness=abs(gap or scalar("PixelMeasuresSequence", "SliceThickness", 0.0)) or None,
+        slope=scalar("PixelValueTransformationSequence", "RescaleSlope", 1.0),
+        intercept=scalar("PixelValueTransformationSequence", "RescaleIntercept", 0.0),
+        uid=f"{words(dataset, 'SOPInstanceUID')}#{index}",
+        order=_order(places, index),
+        height=sum(a * b for a, b in zip(position, normal_of(orientation), strict=True)),
     )
 
 
-def _lookup(places: list[Any], sequence: str, keyword: str) -> Any:
-    """Find a value in the functional groups of the frame, then in the shared ones, then in the data set itself."""
+def _check(orientation: Vector, spacing: Vector, path: Path) -> None:
+    right, down = orientation[:3], orientation[3:]
+    lengths = [sum(value * value for value in axis) ** 0.5 for axis in (right, down)]
+    cosine = sum(a * b for a, b in zip(right, down, strict=True))
+    if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(cosine)) > UNIT_TOLERANCE:
+        raise no_geometry("the image orientation is not two perpendicular directions", path)
+    if min(spacing) <= 0:
+        raise no_geometry("the pixel spacing is not positive", path)
+
+
+def _order(places: list[Any], index: int) -> Vector:
+    ranks = [next(filter(None, (_lookup(places, *place) for place in rank)), (-1.0,))[0] for rank in _RANKS]
+    times = [_time(places, rank) for rank in _TIME_RANKS]
+    return (*ranks, *times, (*numbers(places[-1], "InstanceNumber"), -1.0)[0], float(index))
+
+
+def _time(places: list[Any], rank: Sequence[tuple[str, str]]) -> float:
+    """Return a time of day, or a date with one, as a number that grows with it; -1 where there is none."""
+    for sequence, keyword in rank:
+        for holder in _holders(places, sequence):
+            if match := re.match(r"\d+(\.\d+)?", words(holder, keyword).replace(":", "")):
+                return float(match[0])
+    return -1.0
+
+
+def _lookup(places: list[Any], sequence: str, keyword: str) -> Vector:
+    """Find numbers in the functional groups of the frame, then in the shared ones, then in the data set itself."""
+    return next(filter(None, (numbers(holder, keyword) for holder in _holders(places, sequence))), ())
+
+
+def _holders(places: list[Any], sequence: str) -> Iterator[Any]:
     for place in places:
-        for holder in [*(place.get(sequence) or []), place]:
-            if holder.get(keyword) is not None:
-                return holder.get(keyword)
-    return None
-
-
-def same_orientation(first: FloatArray, second: FloatArray) -> bool:
-    """Whether two image orientations agree up to rounding."""
-    return bool(np.allclose(first, second, rtol=0, atol=SAME_ORIENTATION))
-
-
-def stack_affine(frames: list[Frame], where: object) -> FloatArray:
-    """Return the affine from `(column, row, slice)` indices to RAS+ millimetres.
-
-    The step between slices comes from the positions of the first and the last one, not from a header field.
-
-    Args:
-        frames: Sorted by `Frame.height`, at least one.
-        where: The file or folder concerned.
-
-    Raises:
-        DataError: Slices differ in shape, spacing or orientation, lie at one place, or are not evenly spaced.
-    """
-    first, last = frames[0], frames[-1]
-    for frame in frames:
-        if frame.shape != first.shape or not np.allclose(frame.pixel_spacing, first.pixel_spacing, rtol=1e-3):
-            raise DataError("the slices differ in size or pixel spacing", where=where)
-        if not same_orientation(frame.orientation, first.orientation):
-            raise DataError("the slices differ in orientation", where=where, fix="give one series at a time")
-    affine = np.eye(4)
-    affine[:3, 0] = first.orientation[:3] * first.pixel_spacing[1]
-    affine[:3, 1] = first.orientation[3:] * first.pixel_spacing[0]
-    affine[:3, 3] = first.position
-    if len(frames) == 1:
-        affine[:3, 2] = np.cross(first.orientation[:3], first.orientation[3:]) * _single_thickness(first)
-    else:
-        _check_even(np.array([frame.height for frame in frames]), where)
-        affine[:3, 2] = (last.position - first.position) / (len(frames) - 1)
-    affine = _LPS_TO_RAS @ affine
-    check_affine(affine, where)
-    return affine
-
-
-def _single_thickness(frame: Frame) -> float:
-    if frame.thickness is None:
-        raise DataError("a single slice without slice spacing or thickness has no geometry", where=frame.path)
-    return frame.thickness
-
-
-def _check_even(heights: FloatArray, where: object) -> None:
-    gaps = np.diff(heights)
-    num_same = int((gaps < SAME_POSITION).sum())
-    if num_same:
-        raise DataError(
-            f"{num_same} of {len(heights)} slices lie where another one lies (several time points, echoes or copies)",
-            where=where,
-            fix="keep one volume per folder, or convert the series to NIfTI",
-        )
-    even = np.linspace(heights[0], heights[-1], len(heights))
-    if np.abs(heights - even).max() > max(UNEVEN_MM, UNEVEN_SHARE * float(np.median(gaps))):
-        raise UnevenSlicesError(
-            f"the slices are not evenly spaced: gaps of {gaps.min():.3g} to {gaps.max():.3g} mm",
-            where=where,
-            fix="a slice is missing or is not of this series; export it again, or resample it to an even NIfTI grid",
-        )
+        if len(places) > 1:  # a classic file has nothing in sequences
+            yield from place.get(sequence) or []
+        yield place

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,14 +21,15 @@ def counted(number: int, noun: str) -> str:
 
 
 @contextmanager
-def one_line(where: object, what: str, *, detail: bool = True) -> Iterator[None]:
-    """Raise every failure of the block as a `DataError` of one line.
+def one_line(where: object, what: str, *, chained: bool = True) -> Iterator[None]:
+    """Raise every failure of the block as a `DataError` of one line, without a word of the library that failed.
+
+    Those words can quote the file. What is added is the kind of the failure alone.
 
     Args:
         where: The file or folder concerned.
         what: What is wrong with it, for example `"not a readable NIfTI file"`.
-        detail: Add the library's own words and keep its exception as the cause; off for DICOM, where both can quote
-            the header.
+        chained: Keep the library's exception as the cause, for `--debug`; off for DICOM, where it can quote the header.
 
     Raises:
         DataError: In place of any exception that is not already a `ScanloreError`.
@@ -36,7 +39,11 @@ def one_line(where: object, what: str, *, detail: bool = True) -> Iterator[None]
     except ScanloreError:
         raise
     except Exception as error:
-        if not detail:
-            raise DataError(f"{what}: {type(error).__name__}", where=where) from None
-        words = str(error).strip().splitlines()
-        raise DataError(f"{what}: {words[0] if words else type(error).__name__}", where=where) from error
+        raise DataError(f"{what}: {_kind_of(error)}", where=where) from (error if chained else None)
+
+
+def _kind_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno).lower()
+    known = ((MemoryError, "not enough memory"), (zlib.error, "damaged compression"))
+    return next((words for kind, words in known if isinstance(error, kind)), type(error).__name__)

@@ -1,63 +1,29 @@
-"""Find the scans among files and folders, reading no more than DICOM headers."""
+"""Find the scans among files, folders and zip archives, reading no more than headers."""
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from scanlore.errors import DataError, nearest
-from scanlore.scans.dicom import EXTENSIONS, group_dicom, is_dicom
+from scanlore.scans.archive import is_archive, list_members
+from scanlore.scans.dicom_dir import dicomdir_files, is_dicomdir
+from scanlore.scans.recognise import Folder, sources_of
+from scanlore.scans.source import Kind, Source
 
-Kind = Literal["nifti", "dicom", "image2d"]
+__all__ = ["Folder", "Kind", "Source", "find_sources", "list_folders", "printable", "sources_of"]
 
-_EXTENSIONS: dict[str, Kind] = {
-    ".nii.gz": "nifti",
-    ".nii": "nifti",
-    ".png": "image2d",
-    ".jpg": "image2d",
-    ".jpeg": "image2d",
-    ".tif": "image2d",
-    ".tiff": "image2d",
-    **dict.fromkeys(EXTENSIONS, "dicom"),
-}
-
-
-@dataclass(frozen=True)
-class Source:
-    """The files of one scan.
-
-    Attributes:
-        kind: The format.
-        path: The file; the folder for a DICOM series of several files.
-        files: All files, DICOM slices sorted along their normal.
-        number: Counts the series of several files within one folder, from 1.
-    """
-
-    kind: Kind
-    path: Path
-    files: tuple[Path, ...]
-    number: int = 1
-
-    @property
-    def name(self) -> str:
-        """The path, and `#2`, `#3` ... for the second and third series of a folder."""
-        return self.path.as_posix() + (f"#{self.number}" if self.number > 1 else "")
-
-    def size_and_mtime(self) -> tuple[int, int]:
-        """Return the bytes of all files together and the newest modification time in nanoseconds."""
-        stats = [file.stat() for file in self.files]
-        return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+_DICOMDIR = "DICOMDIR"
+_NOT_UTF8 = "name is not UTF-8: rename it"
 
 
 def find_sources(paths: Sequence[Path]) -> tuple[list[Source], list[tuple[Path, str]]]:
-    """Find all scans in files and folders, subfolders included.
+    """Find all scans in files and folders, subfolders and zip archives included.
 
     Args:
-        paths: Files and folders. Hidden files and folders inside them are ignored.
+        paths: Files and folders; a DICOMDIR stands for the files it lists. Hidden files and folders inside them are
+            ignored.
 
     Returns:
         The scans sorted by path, and the skipped files with a reason, with escapes where a name is not UTF-8. Both are
@@ -66,23 +32,48 @@ def find_sources(paths: Sequence[Path]) -> tuple[list[Source], list[tuple[Path, 
     Raises:
         DataError: A path does not exist.
     """
-    files = dict.fromkeys(file for path in paths for file in _walk(_existing(path), set()))
-    sources: list[Source] = []
-    skipped: list[tuple[Path, str]] = []
-    dicom: defaultdict[Path, list[Path]] = defaultdict(list)
-    for file in files:
-        kind, reason = _recognise(file)
-        if kind is None:
-            skipped.append((Path(printable(file)), reason))
-        elif kind == "dicom":
-            dicom[file.parent].append(file)
-        else:
-            sources.append(Source(kind, file, (file,)))
-    for folder, members in dicom.items():
-        groups, not_images = group_dicom(members)
-        sources += _series(folder, groups)
-        skipped += not_images
-    return sorted(sources, key=lambda source: (source.path, source.number)), sorted(skipped)
+    folders, skipped = list_folders(paths)
+    found = [sources_of(folder) for folder in folders]
+    return in_order([source for sources, _ in found for source in sources]), sorted(
+        skipped + [one for _, others in found for one in others]
+    )
+
+
+def list_folders(paths: Sequence[Path]) -> tuple[list[Folder], list[tuple[Path, str]]]:
+    """List the files of all folders and archives, without opening a file that is none.
+
+    Args:
+        paths: As in `find_sources`.
+
+    Returns:
+        What `sources_of` takes, and the files and folders that cannot be looked into, with a reason.
+
+    Raises:
+        DataError: A path does not exist.
+    """
+    skipped: dict[Path, str] = {}
+    gathered: dict[tuple[Path | None, Path], Folder] = {}
+    known: set[str] = set()
+    # What lies below several paths belongs to the outermost
+    for root in sorted(set(map(_existing, paths)), key=lambda path: (len(path.absolute().parts), path)):
+        top = root.parent if _is_dicomdir(root) else root
+        for file, reason in _files(root):
+            if reason:
+                skipped.setdefault(Path(printable(file)), reason)
+            elif os.path.abspath(file) not in known:
+                known.add(os.path.abspath(file))
+                archive = file if is_archive(file) else None
+                members, others = list_members(file) if archive else ([file], [])
+                skipped |= dict(others)
+                for member in members:
+                    folder = gathered.setdefault((archive, member.parent), Folder(top, [], archive))
+                    folder.files.append(member)
+    return list(gathered.values()), sorted(skipped.items())
+
+
+def in_order(sources: Sequence[Source]) -> list[Source]:
+    """Return sources sorted by path and number."""
+    return sorted(sources, key=lambda source: (source.path, source.number))
 
 
 def printable(path: Path) -> str:
@@ -90,10 +81,9 @@ def printable(path: Path) -> str:
     return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _is_utf8(path: Path) -> bool:
-    """Whether tables can hold the name of a file, and that of what it links to."""
-    # Path.resolve would raise for a link to itself
-    return not any("\ud800" <= letter <= "\udfff" for letter in f"{path}{os.path.realpath(path)}")
+def _is_utf8(text: str) -> bool:
+    """Whether tables can hold a name."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _existing(path: Path) -> Path:
@@ -105,53 +95,71 @@ def _existing(path: Path) -> Path:
     raise DataError(f"no such file or folder{nearest(path.name, siblings)}", where=path)
 
 
-def _walk(path: Path, visited: set[Path]) -> Iterator[Path]:
-    """Yield files in sorted order, following linked folders once."""
-    if not path.is_dir():
-        yield path
-        return
-    if path.resolve() in visited:
-        return
-    visited.add(path.resolve())
-    if not _is_utf8(path):
-        yield path  # listed as skipped, once for all that is in it
-        return
+def _files(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the files of one path, each with why it is skipped or an empty reason."""
+    if not _is_utf8(f"{root}{os.path.realpath(root)}"):
+        yield root, f"{'folder' if root.is_dir() else 'file'} {_NOT_UTF8}"
+    elif root.is_dir():
+        yield from _walk(root)
+    elif not root.is_file():
+        yield root, "not a file: a pipe, socket or device"
+    elif _is_dicomdir(root):
+        files, missing = dicomdir_files(root)
+        yield from ((file, "") for file in files)
+        yield from ((file, "missing: listed in the DICOMDIR") for file in missing)
+    else:
+        yield root, ""
+
+
+def _is_dicomdir(path: Path) -> bool:
     try:
-        children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
+        return path.name.upper() == _DICOMDIR and path.is_file() and is_dicomdir(path)
+    except DataError:
+        return False
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what lies below a folder; linked folders come last and each folder counts once, so that loops end."""
+    visited: set[tuple[int, int]] = set()
+    waiting, linked = [root], list[Path]()
+    while waiting or linked:
+        folder = waiting.pop() if waiting else linked.pop(0)
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as listed:
+                entries = sorted(listed, key=lambda entry: entry.name)
+        except OSError:
+            yield folder, "the folder cannot be opened"
+            continue
+        for entry in entries:
+            if not entry.name.startswith("."):
+                path, is_folder = folder / entry.name, _is_folder(entry)
+                if reason := _why_not(entry, path, is_folder):
+                    yield path, reason
+                elif is_folder:
+                    (linked if entry.is_symlink() else waiting).append(path)
+                else:
+                    yield path, ""
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
     except OSError:
-        yield path  # listed as skipped
-        return
-    for child in children:
-        yield from _walk(child, visited)
+        return False
 
 
-def _recognise(file: Path) -> tuple[Kind | None, str]:
-    """Return the kind, or `None` and why the file is skipped."""
-    if not _is_utf8(file):
-        return None, f"{'folder' if file.is_dir() else 'file'} name is not UTF-8: rename it"
-    if file.is_dir():
-        return None, "the folder cannot be opened"
-    if not file.exists():
-        return None, "a link to nothing"
-    name = file.name.lower()
-    for extension, kind in _EXTENSIONS.items():
-        if name.endswith(extension):
-            return kind, ""
-    suffix = file.suffix.lower()
-    # DICOM files are often named by their UID, whose last number looks like an extension.
-    if suffix and not suffix[1:].isdigit():
-        return None, f"not a scan: {suffix}"
+def _why_not(entry: os.DirEntry[str], path: Path, is_folder: bool) -> str:
+    if not _is_utf8(entry.name) or (entry.is_symlink() and not _is_utf8(os.path.realpath(path))):
+        return f"{'folder' if is_folder else 'file'} {_NOT_UTF8}"
     try:
-        return ("dicom", "") if is_dicom(file) else (None, "not a scan: no known extension")
+        if is_folder or entry.is_file():
+            return ""
+        return "not a file: a pipe, socket or device" if path.exists() else "a link to nothing"
     except OSError as error:
-        return None, f"cannot be opened: {error.strerror}"
-
-
-def _series(folder: Path, groups: list[list[Path]]) -> Iterator[Source]:
-    number = 0
-    for group in groups:
-        if len(group) == 1:
-            yield Source("dicom", group[0], tuple(group))
-        else:
-            number += 1
-            yield Source("dicom", folder, tuple(group), number)
+        return (
+            "a link to nothing" if entry.is_symlink() else f"cannot be opened: {os.strerror(error.errno or 0).lower()}"
+        )

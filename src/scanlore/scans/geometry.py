@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,13 @@ from scanlore.scans.scan import Array, FloatArray, Geometry, Scan
 
 Axes = tuple[tuple[int, int], ...]
 
+AssumedSpacing = Literal["header"] | tuple[float, float, float]
+"""Voxel sizes of a scan whose geometry cannot be used: as its header states them, or in mm in the file's axis order."""
+
 SMALLEST_SPACING = 1e-6
 """Voxels thinner than this many millimetres mean a broken affine."""
+
+ASSUME_FIX = "`--assume-spacing header` takes the voxel sizes the header states, `--assume-spacing 1,1,3` others"
 
 SHEAR_TOLERANCE = 0.01
 """Largest cosine between two voxel axes: 0.6 degrees, far above rounding and far below a tilted gantry."""
@@ -37,21 +43,82 @@ def check_affine(affine: FloatArray, where: object) -> None:
     """
     fix = "correct the orientation in the file's header, or convert the original images again"
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise DataError("the affine has values that are not finite numbers", where=where, fix=fix)
+        raise DataError("damaged affine: it has values that are not finite numbers", where=where, fix=fix)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if lengths.min() < SMALLEST_SPACING:
-        raise DataError("the affine gives a voxel size of zero", where=where, fix=fix)
+        raise DataError("no voxel size: the affine gives a voxel size of zero", where=where, fix=fix)
     directions = affine[:3, :3] / lengths
     cosine = np.abs(directions.T @ directions - np.eye(3)).max()
     if abs(np.linalg.det(directions)) < SHEAR_TOLERANCE:
-        raise DataError("the affine is singular: two voxel axes are parallel", where=where, fix=fix)
+        raise DataError("singular affine: two voxel axes are parallel", where=where, fix=fix)
     if cosine > SHEAR_TOLERANCE:
         angle = np.degrees(np.arcsin(min(1.0, float(cosine))))
         raise DataError(
-            f"the voxel axes are sheared by {angle:.1f} degrees (a tilted CT gantry, or an affine registration)",
+            f"sheared axes: by {angle:.1f} degrees (a tilted CT gantry, or an affine registration)",
             where=where,
             fix="resample the scan to a rectangular grid first",
         )
+
+
+def settled_affine(
+    affine: FloatArray | None,
+    stated: Sequence[float],
+    assume: AssumedSpacing | None,
+    where: object,
+    missing: str = "no geometry: the file states no orientation",
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Return the affine of a file, or one that stands in for it where it cannot be used.
+
+    A sheared affine becomes the nearest rotation (and reflection), by polar decomposition of its directions, about the
+    first voxel; where there are no directions, the axes of the file are taken as right, anterior and superior.
+
+    Args:
+        affine: (4, 4) of the file; `None` where it states none.
+        stated: Voxel sizes in mm that the header gives beside the affine.
+        assume: Voxel sizes where the affine cannot be used; `header`: those of its columns, else `stated`.
+        where: The file concerned.
+        missing: What is wrong without an affine.
+
+    Returns:
+        The affine, and what was assumed.
+
+    Raises:
+        DataError: The affine is missing or fails `check_affine`, and nothing may be assumed, or there is no voxel size.
+    """
+    try:
+        if affine is None:
+            raise DataError(missing, where=where, fix="geometry is never invented: set it with the tool that wrote it")
+        check_affine(affine, where)
+    except DataError as refusal:
+        if assume is None:
+            raise DataError(refusal.what, where=where, fix=f"{refusal.fix}; {ASSUME_FIX}") from None
+        return _assumed(affine, stated, assume, where)
+    return affine, ()
+
+
+def _assumed(
+    affine: FloatArray | None, stated: Sequence[float], assume: AssumedSpacing, where: object
+) -> tuple[FloatArray, tuple[str, ...]]:
+    rotation = None if affine is None else _nearest_rotation(affine)
+    given = stated if affine is None or rotation is None else spacing_of(affine)
+    sizes = np.array(given if assume == "header" else assume, float)
+    if sizes.shape != (3,) or not np.isfinite(sizes).all() or sizes.min() < SMALLEST_SPACING:
+        raise DataError("no voxel size: the header states none", where=where, fix="`--assume-spacing 1,1,3` gives it")
+    assumed = np.eye(4)
+    assumed[:3, :3] = (np.eye(3) if rotation is None else rotation) * sizes
+    if affine is not None and np.isfinite(affine[:3, 3]).all():
+        assumed[:3, 3] = affine[:3, 3]
+    axes = "axes taken as right, anterior, superior" if rotation is None else "nearest rectangular axes"
+    return assumed, (f"spacing assumed: {' x '.join(f'{size:.4g}' for size in sizes)} mm, {axes}",)
+
+
+def _nearest_rotation(affine: FloatArray) -> FloatArray | None:
+    """Return the orthogonal matrix nearest to the directions of the voxel axes; `None` where they span no space."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or lengths.min() < SMALLEST_SPACING:
+        return None
+    left, singular, right = np.linalg.svd(affine[:3, :3] / lengths)
+    return left @ right if np.prod(singular) >= SHEAR_TOLERANCE else None
 
 
 def spacing_of(affine: FloatArray) -> tuple[float, float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 HASH_DIGITS = 16
@@ -57,3 +58,8 @@ def hashed(salt: bytes | None, identity: object) -> str | None:
     if salt is None or not text:
         return None
     return hashlib.blake2b(salt + text.encode("utf-8", "surrogateescape")).hexdigest()[:HASH_DIGITS]
+
+
+def stem(name: str) -> str:
+    """Return a file name without its extension, `.nii.gz` being one."""
+    return re.sub(r"(\.nii)?\.[^.]+$", "", name)

@@ -8,65 +8,58 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
+from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 
 from scanlore.errors import DataError
 from scanlore.scans.failures import one_line
-from scanlore.scans.geometry import (
-    check_affine,
-    from_ras,
-    nearest_axes,
-    orientation_code,
-    spacing_of,
-    volume_scan,
-)
+from scanlore.scans.geometry import AssumedSpacing, check_affine, from_ras, settled_affine
 from scanlore.scans.header import Header
-from scanlore.scans.rescale import rescale
+from scanlore.scans.packed import is_packed, read_start
 from scanlore.scans.scan import FloatArray, Scan
+from scanlore.scans.stored import StoredVolume, check_real, layout_of, parsed, read_volume, stored_header
 
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+_HEADER_SIZES = (348, 540)
+_TYPES = {
+    b"n+1\0": Nifti1Header,
+    b"n+2\0": Nifti2Header,
+    b"ni1\0": Nifti1PairHeader,
+    b"ni2\0": Nifti2PairHeader,
+}
 
 
-def read_nifti(path: Path) -> Scan:
-    """Read a `.nii` or `.nii.gz` file.
+def read_nifti(path: Path, assume: AssumedSpacing | None = None, voxels_in: Path | None = None) -> Scan:
+    """Read a `.nii` or `.nii.gz` file, or a pair of `.hdr` and `.img`.
 
     3D files give one channel; the fourth axis of a 4D file, or the only long one of several extra axes, becomes the
     channels. The affine is the sform, or the qform where the sform is absent or unusable.
 
     Args:
-        path: The file.
+        path: The file with the header.
+        assume: Voxel sizes where there is no usable affine.
+        voxels_in: The other file of a pair.
 
     Raises:
         DataError: The file is broken, has no geometry, more than four long axes, or voxels that are not real numbers.
     """
-    image = _open(path)
-    shape, num_channels = _layout(image, path)
-    affine, problems = _file_affine(image.header, path)
-    with one_line(path, "the NIfTI file is truncated or damaged"):
-        proxy = image.dataobj
-        stored = np.asanyarray(proxy.get_unscaled())
-        stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
-        voxels = rescale(stored, float(proxy.slope), float(proxy.inter))
-    voxels = np.moveaxis(voxels.reshape((*shape, num_channels), order="F"), -1, 0)
-    return volume_scan(voxels, affine, problems=problems)
+    with one_line(path, "damaged NIfTI file"):
+        return read_volume(_described(path, assume, voxels_in or path))
 
 
-def nifti_header(path: Path) -> Header:
-    """Read the header of a `.nii` or `.nii.gz` file.
+def nifti_header(path: Path, assume: AssumedSpacing | None = None, voxels_in: Path | None = None) -> Header:
+    """Read the header of a NIfTI file.
 
     Raises:
-        DataError: As `read_nifti`, as far as the header shows it.
+        DataError: As `read_nifti`, as far as the header and the size of the file show it.
     """
-    image = _open(path)
-    shape, num_channels = _layout(image, path)
-    affine, _ = _file_affine(image.header, path)
-    return Header(
-        format="nifti",
-        shape=shape,
-        num_channels=num_channels,
-        spacing=spacing_of(affine),
-        orientation=orientation_code(nearest_axes(affine)),
-        dtype=image.get_data_dtype().newbyteorder("=").name,
-    )
+    with one_line(path, "damaged NIfTI file"):
+        return stored_header(_described(path, assume, voxels_in or path))
+
+
+def is_nifti_pair(start: bytes) -> bool:
+    """Whether the first bytes of a `.hdr` file are those of a NIfTI pair, not of Analyze."""
+    return _magic(start) in (b"ni1\0", b"ni2\0")
 
 
 def write_nifti(path: Path, voxels: npt.NDArray[Any], scan: Scan, dtype: npt.DTypeLike | None = None) -> None:
@@ -102,62 +95,72 @@ def _common_dtype(voxels: npt.NDArray[Any]) -> npt.DTypeLike:
     return {"bool": np.uint8, "float16": np.float32}.get(voxels.dtype.name, voxels.dtype)
 
 
-def _open(path: Path) -> Any:
-    with one_line(path, "not a readable NIfTI file"):
-        if path.name.lower().endswith(".gz") and _is_uncompressed(path):
-            raise DataError("not a gzip file but a plain NIfTI file", where=path, fix="rename it .nii")
-        image = nib.load(path, mmap=False)
-        if not isinstance(image, nib.Nifti1Image):
-            raise DataError("not a NIfTI file", where=path)
-    if image.get_data_dtype().fields is not None:
-        raise DataError("colour (RGB) NIfTI files are not scans", where=path, fix="convert to one channel per colour")
-    if image.get_data_dtype().kind not in "iuf":
-        kind = image.get_data_dtype().name
-        raise DataError(f"voxels of type {kind} are not real numbers", where=path, fix="store the magnitude")
-    return image
+def _described(path: Path, assume: AssumedSpacing | None, voxels_in: Path) -> StoredVolume:
+    if is_packed(path) and _is_uncompressed(path):
+        raise DataError("not a gzip file but a plain NIfTI file", where=path, fix="rename it .nii")
+    start = read_start(path, max(_HEADER_SIZES))
+    if _magic(start) not in _TYPES:
+        raise DataError("not a NIfTI file", where=path)
+    header = parsed(_TYPES[_magic(start)], start)
+    check_real(header.get_data_dtype(), path)
+    shape, num_channels = layout_of(header.get_data_shape(), path)
+    affine, problems = _settled(header, path, assume)
+    return StoredVolume(
+        format="nifti",
+        path=voxels_in,
+        offset=header.get_data_offset(),
+        dtype=header.get_data_dtype(),
+        shape=shape,
+        num_channels=num_channels,
+        scale=header.get_slope_inter(),
+        affine=affine,
+        problems=problems,
+    )
+
+
+def _magic(start: bytes) -> bytes:
+    return start[344:348] if _has_size(start, 348) else start[4:8]
+
+
+def _has_size(start: bytes, size: int) -> bool:
+    return any(int.from_bytes(start[:4], order) == size for order in ("little", "big"))
 
 
 def _is_uncompressed(path: Path) -> bool:
     """Whether a file begins with the length of a NIfTI-1 or NIfTI-2 header."""
     with path.open("rb") as file:
         start = file.read(4)
-    return any(int.from_bytes(start, order) in (348, 540) for order in ("little", "big"))
+    return any(_has_size(start, size) for size in _HEADER_SIZES)
 
 
-def _layout(image: Any, path: Path) -> tuple[tuple[int, int, int], int]:
-    """Return the spatial shape and the number of channels."""
-    x, y, z, *others = (*image.shape, 1, 1)[: max(3, len(image.shape))]
-    long = [size for size in others if size != 1]
-    if len(image.shape) < 2 or 0 in image.shape:
-        raise DataError(f"not the shape of a volume: {image.shape}", where=path)
-    if len(long) > 1:
-        raise DataError(
-            f"more than one axis beyond the volume: shape {image.shape}",
-            where=path,
-            fix="split it into 3D or 4D files",
-        )
-    return (x, y, z), (long[0] if long else 1)
-
-
-def _file_affine(header: Any, path: Path) -> tuple[FloatArray, tuple[str, ...]]:
-    """Return the affine in mm and what had to be worked around."""
+def _settled(header: Any, path: Path, assume: AssumedSpacing | None) -> tuple[FloatArray, tuple[str, ...]]:
+    """Return the affine in mm, and what had to be worked around or assumed."""
+    unusable: list[FloatArray] = []
     problems: list[str] = []
-    refusals: list[DataError] = []
-    scale = np.diag([_MM_PER_UNIT[header.get_xyzt_units()[0]]] * 3 + [1.0])
-    for name, read in (("sform", header.get_sform), ("qform", header.get_qform)):
+    missing = "no geometry: sform and qform codes are both 0"
+    for name in ("sform", "qform"):
         try:
-            with one_line(path, f"the {name} is damaged"):
-                affine, code = read(coded=True)
-                if code and affine is not None:
-                    check_affine(affine, path)
-                    return scale @ affine, tuple(problems)
+            affine = _coded_affine(header, name, path)
+            if affine is not None:
+                unusable.append(affine)
+                check_affine(affine, path)
+                return affine, tuple(problems)
         except DataError as refusal:
-            refusals.append(refusal)
+            missing = missing if problems else refusal.what
             problems.append(f"the {name} cannot be used")
-    if refusals:
-        raise refusals[0]
-    raise DataError(
-        "the file has no geometry: sform and qform codes are both 0",
-        where=path,
-        fix="set the sform with the tool that wrote it; geometry is never invented",
-    )
+    stated = [float(edge) * _millimetres(header) for edge in header["pixdim"][1:4]]
+    return settled_affine(unusable[0] if unusable else None, stated, assume, path, missing)
+
+
+def _coded_affine(header: Any, name: str, path: Path) -> FloatArray | None:
+    """Return the sform or qform in mm where its code says that it means something."""
+    with one_line(path, f"damaged {name}"):
+        affine, code = getattr(header, f"get_{name}")(coded=True)
+        return np.diag([_millimetres(header)] * 3 + [1.0]) @ affine if code and affine is not None else None
+
+
+def _millimetres(header: Any) -> float:
+    try:
+        return _MM_PER_UNIT[header.get_xyzt_units()[0]]
+    except KeyError:
+        return 1.0

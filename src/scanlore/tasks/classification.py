@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scanlore.corpus.cells import TABLES
 from scanlore.errors import DataError
 from scanlore.scans.find import Source
-from scanlore.tasks.cells import TABLES
 from scanlore.tasks.given import check_given_splits, pseudonyms, refuse_duplicates
 from scanlore.tasks.layouts import Record, read_folders, read_table
 

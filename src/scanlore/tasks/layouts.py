@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scanlore.corpus.cells import Cells, read_cells
 from scanlore.errors import DataError, nearest
 from scanlore.scans.find import Source, find_sources
-from scanlore.tasks.cells import Cells, read_cells
 
 logger = logging.getLogger("scanlore")
 SPLITS = ("train", "val", "test")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from scanlore.corpus.cells import TABLES, column_names
 from scanlore.errors import ConfigError, DataError
-from scanlore.tasks.cells import TABLES, column_names
 from scanlore.tasks.given import check_given_splits, pseudonyms, refuse_duplicates
 from scanlore.tasks.label_map import listed
 from scanlore.tasks.segmentation_folders import DATASET_JSON, read_dataset_folder

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from scanlore.corpus.cells import Cells, read_cells
 from scanlore.errors import DataError, nearest
 from scanlore.scans.find import find_sources
 from scanlore.scans.read import read_header, read_scan
-from scanlore.tasks.cells import Cells, read_cells
 from scanlore.tasks.label_map import LabelMap, found_label_map, parse_label_map
 from scanlore.tasks.labelled_case import read_mask_values
 from scanlore.tasks.layouts import check_splits, every_file, files_where_given

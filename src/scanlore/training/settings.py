@@ -20,11 +20,13 @@ class DataSettings(Settings):
 
     Attributes:
         slices_above: Volumes must have more slices than this along every axis.
+        split: A part of the corpus, as `scanlore corpus split` names it; all by default.
         hold_out: A labelled folder or table whose test scans are left out, wherever they lie in the corpus.
         hold_out_fold: Of its `splits_final.json`, as `fold` of the protocol that will be scored.
     """
 
     slices_above: int = Field(24, ge=0)
+    split: str | None = None
     hold_out: Path | None = None
     hold_out_fold: int | None = Field(None, ge=0)
 

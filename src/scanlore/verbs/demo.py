@@ -91,7 +91,7 @@ def demo(out: str | Path, data: str | Path | None = None, device: str = "auto") 
     rows = _scores(story, source, run.out) if task else []
     verdict = _verdict(story, rows)
     page = story.out / "report.html"
-    write_demo_page(page, story.timings, corpus.out, run, task, rows, verdict, is_made=data is None)
+    write_demo_page(page, story.timings, corpus.out, scans, run, task, rows, verdict, is_made=data is None)
     return DemoResult(page, rows, verdict, story.timings)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 import torch
 
+from scanlore.corpus.index import Corpus
+from scanlore.corpus.place import corpus_salt
 from scanlore.modelfolder.model import Model
 from scanlore.modelfolder.reference import load_model
 from scanlore.reports.figures import embedding_scatter, loss_curves, mid_slices, pca_panel, score_bars
@@ -17,6 +19,7 @@ from scanlore.reports.pca import pca_rgb_joint
 from scanlore.scans.read import read_scan
 from scanlore.scans.scan import Scan
 from scanlore.training.metrics import read_rows
+from scanlore.verbs.corpus_sources import find_given
 
 if TYPE_CHECKING:
     from scanlore.tasks.classification import ClassificationTask
@@ -38,6 +41,7 @@ def write_demo_page(
     path: Path,
     timings: list[dict[str, Any]],
     corpus: Path,
+    scans: list[Path],
     run: PretrainResult,
     task: ClassificationTask | None,
     rows: list[dict[str, Any]],
@@ -50,6 +54,7 @@ def write_demo_page(
         path: The HTML file.
         timings: Step and seconds.
         corpus: The corpus folder.
+        scans: What it was built from.
         run: The pretraining run.
         task: The labels, where there are any.
         rows: Scores by protocol and model.
@@ -61,9 +66,10 @@ def write_demo_page(
         bars = [row for row in rows if row["protocol"] == protocol]
         figure = score_bars(bars, "AUROC on held-out scans")
         sections.append(Section(f"Scores: {protocol}", figure=figure, caption="Lines: 95 % bootstrap intervals."))
-    sections += _scan_sections(_examples(corpus, task), MADE if is_made else "")
+    examples = _examples(corpus, scans, task)
+    sections += _scan_sections(examples, MADE if is_made else "")
     sections += _training_sections(run)
-    sections += _feature_sections(path.parent, run, task, _examples(corpus, task))
+    sections += _feature_sections(path.parent, run, task, examples)
     sections.append(Section("Time", table=timings))
     sections.append(Section("With your own scans", COMMANDS))
     write_page(path, "Scanlore: from unlabelled scans to a tested model", sections)
@@ -84,11 +90,12 @@ def _score_table(rows: list[dict[str, Any]]) -> list[dict[str, object]] | None:
     return table or None
 
 
-def _examples(corpus: Path, task: ClassificationTask | None) -> list[tuple[str, Scan]]:
+def _examples(corpus: Path, scans: list[Path], task: ClassificationTask | None) -> list[tuple[str, Scan]]:
     """Return one scan of each of the first two classes, or the first scan of the corpus."""
     if task is None:
-        kept = pl.read_parquet(corpus / "index.parquet").filter(pl.col("status") == "kept")
-        return [("a scan of the corpus", read_scan(Path(kept["source"][0].rpartition("#")[0] or kept["source"][0])))]
+        kept = set(Corpus(corpus).frame(["source", "status"]).filter(pl.col("status") == "kept")["source"])
+        given = find_given(scans, lambda: corpus_salt(corpus, None)).sources
+        return [("a scan of the corpus", read_scan(next(one.source for one in given if one.key in kept)))]
     found = []
     for label, name in enumerate(task.classes[:2]):
         case = next(case for case in task.cases if case.label == label)

@@ -84,7 +84,8 @@ def pretrain(
     with open_world(device) as world:
         resolved = _resolve(settings, world)
         scans = _select(opened, resolved)
-        plain = resolved.model_dump(mode="json", exclude={"description", "source"}) | {"corpus": opened.fingerprint()}
+        plain = resolved.model_dump(mode="json", exclude={"description", "source"})
+        plain["corpus"] = opened.fingerprint(resolved.data.split)
         state = check_run(Path(out), "pretrain", plain)
         meet(world)  # nobody writes before everybody has looked
         if state == "finished":
@@ -95,7 +96,7 @@ def pretrain(
         looks = _open_looks(resolved, scans, world, Path(out))
         run = Run(Path(out), "pretrain", plain)
         with run.logging():
-            _write_data(run.out, opened, scans)
+            _write_data(run.out, opened, scans, resolved.data.split)
             write_seen(run.out, scans)
             method = _train(resolved, scans, run.out, world, _looker(resolved, looks, run))
             _export(method.exported(), resolved, scans, run.out)
@@ -117,7 +118,7 @@ def _resolve(settings: PretrainSettings, world: World) -> PretrainSettings:
 
 def _select(corpus: Corpus, settings: PretrainSettings) -> StoredScans:
     ndim = 3 if settings.views.ndim == 3 else None
-    scans = corpus.select(ndim=ndim, slices_above=settings.data.slices_above)
+    scans = corpus.select(ndim=ndim, slices_above=settings.data.slices_above, split=settings.data.split)
     if settings.data.hold_out:
         from scanlore.verbs.hold_out import held_out_ids
 
@@ -131,8 +132,8 @@ def _select(corpus: Corpus, settings: PretrainSettings) -> StoredScans:
     return scans
 
 
-def _write_data(out: Path, corpus: Corpus, scans: StoredScans) -> None:
-    facts = {"corpus": str(corpus.root), "fingerprint": corpus.fingerprint(), "num_entries": len(scans)}
+def _write_data(out: Path, corpus: Corpus, scans: StoredScans, split: str | None) -> None:
+    facts = {"corpus": str(corpus.root), "fingerprint": corpus.fingerprint(split), "num_entries": len(scans)}
     write_atomically(out / "data.json", json.dumps(facts, indent=2) + "\n")
 
 

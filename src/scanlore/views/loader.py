@@ -98,7 +98,7 @@ def make_batch(plan: LoaderPlan, number: int) -> Batch:
         group.affines = _stack(affines[name])
     masks = plan.policy.masks(number, plan.rank, len(places))
     hidden = torch.empty(0, dtype=torch.bool) if masks is None else torch.from_numpy(masks)
-    return Batch(number, [str(plan.scans.columns["id"][index]) for index, _ in places], groups, hidden)
+    return Batch(number, [plan.scans.content_id(index) for index, _ in places], groups, hidden)
 
 
 def _empty_group(count: int, shape: tuple[int, ...], width: int) -> ViewGroup:

@@ -1,4 +1,4 @@
-"""The cells of a CSV, TSV or Parquet table, as text."""
+"""The cells of a CSV, TSV or Parquet table, as text: an id `007` stays one."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def read_cells(path: Path) -> Cells:
     """Read a table; CSV and TSV may be separated by commas, semicolons or tabs, whichever the header has most of.
 
     Args:
-        path: `*.csv`, `*.tsv` or `*.parquet`.
+        path: `*.csv`, `*.tsv` or `*.parquet`; text in UTF-8, or in UTF-16 with a byte order mark.
 
     Returns:
         The cells of each column, without white space around; `None` where empty. Blank lines are no rows.
 
     Raises:
-        DataError: It is damaged, not UTF-8, has rows of other lengths than its header, or no rows.
+        DataError: It is damaged, in another encoding, has rows of other lengths than its header, or no rows.
     """
     names, rows = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
     if not rows:
@@ -54,7 +54,8 @@ def _read_parquet(path: Path) -> tuple[list[str], list[tuple[str | None, ...]]]:
     import polars as pl
 
     try:
-        frame = pl.read_parquet(path).cast(pl.String)
+        frame = pl.read_parquet(path)
+        frame = frame.select(name for name, kind in frame.schema.items() if not kind.is_nested()).cast(pl.String)
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise DataError(f"cannot be read as a table: {reason}", where=path) from None
@@ -63,7 +64,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[tuple[str | None, ...]]]:
 
 def _read_text(path: Path) -> tuple[list[str], list[list[str]]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _decoded(path.read_bytes())
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text, path))
         lines = [line for line in reader if any(cell.strip() for cell in line)]
     except UnicodeDecodeError:
@@ -76,6 +77,10 @@ def _read_text(path: Path) -> tuple[list[str], list[list[str]]]:
             fix = f"the header has {len(header)}; put a cell that holds the separator into quotes"
             raise DataError(f"row {number} has {len(row)} cells", where=path, fix=fix)
     return header, rows
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
 
 
 def _separator(text: str, path: Path) -> str:

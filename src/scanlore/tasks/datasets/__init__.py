@@ -1,0 +1,1 @@
+"""Public datasets: download, and conversion to tasks."""
