@@ -26,7 +26,7 @@ from scanlore.corpus.label_maps import is_label_map  # noqa: E402
 from scanlore.corpus.levels import build_levels, level_factors  # noqa: E402
 from scanlore.corpus.prepare import content_id, foreground_box  # noqa: E402
 from scanlore.corpus.quantise import quantise  # noqa: E402
-from scanlore.corpus.store import BLOCK, CHUNK, checksum, encode  # noqa: E402
+from scanlore.corpus.store import checksum, encode, layout  # noqa: E402
 from scanlore.corpus.tiles import c_order  # noqa: E402
 from scanlore.scans.intensity import intensity_stats  # noqa: E402
 from scanlore.scans.read import read_scan  # noqa: E402
@@ -53,8 +53,8 @@ def codecs(voxels: npt.NDArray[np.int16]) -> None:
             settings = {"codec": blosc2.Codec[name], "clevel": level, "filters": [shuffle], "nthreads": 1}
 
             def write(settings: dict[str, object] = settings) -> bytes:
-                layout = {"chunks": (CHUNK,) * 3, "blocks": (BLOCK,) * 3}
-                return bytes(blosc2.asarray(part, **layout, cparams=settings).to_cframe())
+                chunks, blocks = layout(part.shape)
+                return bytes(blosc2.asarray(part, chunks=chunks, blocks=blocks, cparams=settings).to_cframe())
 
             stored = blosc2.ndarray_from_cframe(write())
 
@@ -93,9 +93,8 @@ def parts(voxels: npt.NDArray[np.int16]) -> None:
         print("\n| part | time | of nibabel's reading |\n|---|---|---|")
         for name, seconds in zip(steps, best_of(3, *steps.values(), clock=process_time), strict=True):
             print(f"| {name} | {ms(seconds)} | {seconds / peer:.2f} |")
-        print(
-            f"| nibabel's reading | {ms(peer)} | 1 |\n\n{sum(map(len, frames)) / voxels.nbytes:.2f} of the size, all levels"
-        )
+        print(f"| nibabel's reading | {ms(peer)} | 1 |\n")
+        print(f"All levels take {sum(map(len, frames)) / voxels.nbytes:.2f} of the size of the voxels.")
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
 import os
+import zlib
 
+import blosc2
 import numpy as np
 import pytest
 
-from scanlore.corpus.store import Pyramid, ShardWriter, _open_level, check_shard, encode, shard_path
+from scanlore.corpus.store import Pyramid, ShardWriter, _open_level, check_shard, checksum, encode, layout, shard_path
 from scanlore.errors import DataError
 
 
@@ -40,6 +42,26 @@ def test_box_across_blocks_and_chunks(written):
     np.testing.assert_array_equal(pyramid(root, offsets[0]).read(0, box), arrays[0][box])
 
 
+@pytest.mark.parametrize("shape", [(300, 1, 35), (50, 64, 31), (224, 70), (1, 1, 1), (40000,), (130, 129, 40)])
+def test_blocks_cut_axes_evenly(shape):
+    chunks, blocks = layout(shape)
+    for edge, chunk, block in zip(shape, chunks, blocks, strict=True):
+        assert -(-edge // block) * block - edge < -(-edge // block)
+        assert chunk == edge or chunk % block == 0
+    voxels = noise(shape, 0)
+    found = blosc2.ndarray_from_cframe(encode(voxels))
+    assert (found.chunks, found.blocks) == (chunks, blocks)
+    np.testing.assert_array_equal(found[:], voxels)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float16", "int64"])
+def test_kinds_of_numbers_come_back(dtype):
+    voxels = noise((40, 33, 9), 0).astype(dtype)
+    found = blosc2.ndarray_from_cframe(encode(np.asfortranarray(voxels)))
+    assert found.dtype == voxels.dtype
+    np.testing.assert_array_equal(found[:], voxels)
+
+
 def test_image_round_trip(tmp_path):
     writer, image = ShardWriter(tmp_path), noise((70, 33), 0)
     offsets = writer.append([encode(image)])
@@ -55,6 +77,17 @@ def test_level_in_memory():
 
 def test_same_voxels_give_the_same_bytes():
     assert encode(noise((20, 20, 20), 0)) == encode(noise((20, 20, 20), 0))
+
+
+def test_order_in_memory_changes_no_byte():
+    voxels = noise((140, 37, 70), 0)
+    assert encode(np.asfortranarray(voxels)) == encode(voxels) == encode(voxels[::-1][::-1])
+
+
+def test_checksum_is_that_of_all_frames_in_their_order():
+    assert checksum([b"a", b"bc"]) == checksum([b"abc"]) == f"{zlib.crc32(b'abc'):08x}"
+    assert checksum([b"bc", b"a"]) != checksum([b"abc"])
+    assert len(checksum([b"\0"])) == 8
 
 
 def test_writer_cuts_off_what_is_not_recorded(written):

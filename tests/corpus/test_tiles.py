@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scanlore.corpus.tiles import c_order
+from scanlore.corpus.tiles import c_order, forwards
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 2, 1), (2, 0, 1), (1, 2, 0)])
@@ -27,3 +27,9 @@ def test_an_axis_of_one_voxel_and_a_repeated_value():
 def test_what_is_in_order_is_not_copied():
     voxels = np.zeros((3, 4, 5))
     assert c_order(voxels) is voxels
+
+
+def test_forwards_turns_what_runs_backwards():
+    voxels = np.arange(24).reshape(2, 3, 4)
+    np.testing.assert_array_equal(forwards(voxels[::-1, :, ::-1]), voxels)
+    assert forwards(voxels[:, ::-1].T).flags.f_contiguous

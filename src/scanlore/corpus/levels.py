@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from scanlore.corpus.quantise import Labels, Stored
 from scanlore.corpus.store import Factors
+from scanlore.corpus.tiles import forwards
 
 Box = tuple[slice, ...]
 SMALLEST_EDGE = 16
@@ -100,7 +101,10 @@ def _sums_of(voxels: npt.NDArray[Any], steps: Factors, count: int, bound: int) -
 
 def _bound(voxels: Stored) -> int:
     """Return what no number exceeds, one for rounding included; 0 for float16, of which no sum is too large."""
-    return 0 if voxels.dtype == np.float16 else max(-int(voxels.min()), int(voxels.max())) + 1
+    if voxels.dtype == np.float16:
+        return 0
+    ordered = forwards(voxels)
+    return max(-int(ordered.min()), int(ordered.max())) + 1
 
 
 def build_label_levels(labels: Labels, factors: list[Factors]) -> list[Labels]:

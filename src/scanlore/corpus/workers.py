@@ -18,6 +18,7 @@ from typing import Any
 
 from scanlore.corpus.prepare import Given, Prepared, failed, prepare
 from scanlore.errors import ConfigError, MissingDependencyError
+from scanlore.memory import keep_freed_memory
 from scanlore.scans.source import Source
 
 STALLED = 1800
@@ -28,6 +29,7 @@ CRASHED = "reader crashed: the process that read it died or stood still, for dam
 
 def in_this_process(todo: list[Given]) -> Generator[Prepared]:
     """Yield what is prepared here, one after the other."""
+    keep_freed_memory()
     yield from map(prepare, todo)
 
 
@@ -98,7 +100,8 @@ def _client(address: str) -> Iterator[Any]:
 
 
 def _pool(num_workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("forkserver"))
+    context = multiprocessing.get_context("forkserver")
+    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=keep_freed_memory)
 
 
 def _alone(one: Given) -> Prepared:

@@ -77,10 +77,12 @@ def intensity_stats(voxels: npt.NDArray[Any]) -> IntensityStats:
     Raises:
         DataError: There is no finite voxel.
     """
+    if voxels.size and voxels.dtype in (np.int16, np.uint16):
+        return _counted_stats(*_counted_words(voxels))
     if voxels.size and voxels.dtype.kind in "iu":
         lowest, highest = int(voxels.min()), int(voxels.max())
         if highest - lowest < _MAX_BINS:
-            return _counted_stats(voxels, lowest, highest)
+            return _counted_stats(_counted(voxels, lowest, highest), lowest)
     return _sorted_stats(voxels)
 
 
@@ -146,19 +148,37 @@ def _between(low: float, high: float, weight: float) -> float:
     return low + (high - low) * weight
 
 
-def _counted_stats(voxels: npt.NDArray[Any], lowest: int, highest: int) -> IntensityStats:
+def _counted(voxels: npt.NDArray[Any], lowest: int, highest: int) -> npt.NDArray[np.int64]:
+    """Return how often each whole number from `lowest` to `highest` occurs."""
     counts = np.zeros(highest - lowest + 1, np.int64)
     for chunk in _chunks(voxels):
         counts += np.bincount(chunk.astype(np.int64) - lowest, minlength=len(counts))
+    return counts
+
+
+def _counted_words(voxels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], int]:
+    """Return how often each number of 16 bits occurs, from the smallest to the largest there is, and the smallest."""
+    counts = np.zeros(1 << 16, np.int64)
+    for chunk in _chunks(voxels.view(np.uint16)):
+        counts += np.bincount(chunk, minlength=len(counts))
+    first = 0
+    if voxels.dtype == np.int16:  # negative numbers are the upper half
+        counts, first = np.roll(counts, 1 << 15), -(1 << 15)
+    found = np.flatnonzero(counts)
+    return counts[found[0] : found[-1] + 1], first + int(found[0])
+
+
+def _counted_stats(counts: npt.NDArray[np.int64], lowest: int) -> IntensityStats:
+    size, highest = int(counts.sum()), lowest + len(counts) - 1
     values = np.arange(len(counts), dtype=np.float64) + lowest
     cumulated = np.cumsum(counts)
-    mean = float(counts @ values / voxels.size)
-    std = float(np.sqrt(counts @ (values - mean) ** 2 / voxels.size))
+    mean = float(counts @ values / size)
+    std = float(np.sqrt(counts @ (values - mean) ** 2 / size))
 
     def at_rank(rank: int) -> float:
         return float(values[np.searchsorted(cumulated, rank, side="right")])
 
-    percentiles = [_between(at_rank(a), at_rank(b), weight) for a, b, weight in _ranks(voxels.size)]
+    percentiles = [_between(at_rank(a), at_rank(b), weight) for a, b, weight in _ranks(size)]
     return IntensityStats(float(lowest), float(highest), mean, std, *percentiles)
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from scanlore.backbones.device import autocast
 from scanlore.errors import ScanloreError
+from scanlore.memory import keep_freed_memory
 from scanlore.methods.contract import Method, Progress
 from scanlore.training.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
-from scanlore.training.memory import keep_freed_memory
 from scanlore.training.metrics import MetricsWriter
 from scanlore.training.optim_settings import OptimSettings
 from scanlore.training.optimizer import build_optimizer, clip_parts, set_schedules

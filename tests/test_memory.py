@@ -6,7 +6,7 @@ import pytest
 CODE = """
 import resource
 import torch
-from scanlore.training.memory import keep_freed_memory
+from scanlore.memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
