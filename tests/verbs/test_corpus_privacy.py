@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 
 import nibabel as nib
 import numpy as np
@@ -83,6 +84,11 @@ def write_marked(folder):
     pixels.save(png, pnginfo=facts)
     (place / f"notes.{MARKER}").write_text(MARKER)
     (place / f"letter_{MARKER}.txt").write_text(MARKER)
+    with zipfile.ZipFile(place / f"{MARKER}.zip", "w") as archive:
+        archive.write(write_nifti_file(folder / "in the archive.nii", seed=7), f"{MARKER}/{MARKER}_T2w.nii")
+        archive.writestr(f"{MARKER}/broken_{MARKER}.nii", MARKER * 200)
+        archive.writestr(f"{MARKER}.{MARKER}", MARKER)
+    (folder / "in the archive.nii").unlink()
     write_mask(place / "labels" / f"{MARKER}_seg.nii.gz", (12, 14, 10))
     return folder
 

@@ -77,7 +77,10 @@ def summarise(out: Path, frame: pl.DataFrame, sources: list[Given], skipped: Ski
 
 
 def write_account(out: Path, frame: pl.DataFrame, sources: list[Given], skipped: Skipped) -> None:
-    """Write `data.json`: what became of every file of the last call, by salted hashes of the names."""
+    """Write `data.json`: what became of every file of the last call, by salted hashes of the names.
+
+    Files in archives count as files; the pages of one file count once.
+    """
     import polars as pl
 
     if not sources:
@@ -86,7 +89,7 @@ def write_account(out: Path, frame: pl.DataFrame, sources: list[Given], skipped:
     rows = frame.filter(pl.col("source").is_in([one.key for one in sources]))
     per_source = rows.group_by("source", maintain_order=True).agg(pl.col("num_files", "status", "reason").first())
     bad = per_source.filter(pl.col("status") == "failed").select("source", "num_files", "reason")
-    in_scans = int(per_source["num_files"].sum())
+    in_scans = len({file for one in sources for file in one.source.files})
     facts = {
         "num_files": in_scans + len(skipped),
         "num_files_in_scans": in_scans,

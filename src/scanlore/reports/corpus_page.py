@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from scanlore.corpus.reasons import UNKNOWN
 from scanlore.reports.corpus_charts import HEIGHT, Colours, colours, hierarchy, simple_bars, stacked_bars
 from scanlore.reports.corpus_counts import COUNTED, STATUSES, described, lost, problems, rules, tally
 from scanlore.reports.corpus_gallery import cards, choose
 from scanlore.reports.corpus_histograms import ages, geometry_panels
+from scanlore.reports.page import templates
 from scanlore.run import write_atomically
 
 MAX_LISTED = 40
@@ -44,7 +44,7 @@ def write_corpus_page(path: Path, root: Path, frame: pl.DataFrame, store_bytes: 
     palette = colours(value for value, _ in tally(words.filter(pl.col("status") != "failed"), "modality"))
     chosen = choose(frame)
     script = files("scanlore.reports").joinpath("templates/corpus.js").read_text(encoding="utf-8")
-    text = _environment().get_template("corpus.html.j2").render(
+    text = templates(count=_count, size=_size, percent=_percent).get_template("corpus.html.j2").render(
         fingerprint=fingerprint,
         tiles=_tiles(frame, store_bytes),
         statuses=[(status, frame.filter(pl.col("status") == status).height) for status in STATUSES],
@@ -64,18 +64,6 @@ def write_corpus_page(path: Path, root: Path, frame: pl.DataFrame, store_bytes: 
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("scanlore.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(count=_count, size=_size, percent=_percent)
-    return environment
 
 
 def _tiles(frame: pl.DataFrame, store_bytes: int) -> list[tuple[str, str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,19 @@ class Section:
     caption: str = ""
 
 
+def templates(**filters: Callable[..., object]) -> Environment:
+    """Return the templates of this package, which escape what they are given."""
+    environment = Environment(
+        loader=PackageLoader("scanlore.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(filters)
+    return environment
+
+
 def write_page(path: Path, title: str, sections: list[Section]) -> None:
     """Write a report; a reader of `path` sees the old page or the whole new one.
 
@@ -38,14 +52,7 @@ def write_page(path: Path, title: str, sections: list[Section]) -> None:
         title: Heading of the page.
         sections: Its parts, in order.
     """
-    environment = Environment(
-        loader=PackageLoader("scanlore.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(cell=_cell, columns=_columns, paragraphs=_paragraphs, png=_data_uri)
+    environment = templates(cell=_cell, columns=_columns, paragraphs=_paragraphs, png=_data_uri)
     environment.tests["numeric"] = _is_number
     text = environment.get_template("page.html.j2").render(title=title, sections=sections)
     path.parent.mkdir(parents=True, exist_ok=True)
