@@ -6,13 +6,13 @@ nothing again.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from scanlore.corpus.fingerprint import fingerprint
 from scanlore.corpus.label_maps import is_label_map, named_label
@@ -20,6 +20,7 @@ from scanlore.corpus.levels import build_label_levels, build_levels, level_facto
 from scanlore.corpus.quantise import INT16, as_labels, quantise
 from scanlore.corpus.store import checksum, encode
 from scanlore.errors import DataError
+from scanlore.scans.dicom_group import Series, recall, remember
 from scanlore.scans.failures import reason_of
 from scanlore.scans.geometry import AssumedSpacing
 from scanlore.scans.header import Header
@@ -31,7 +32,6 @@ from scanlore.scans.source import Source
 
 Row = dict[str, Any]
 PLANES = ("sagittal", "coronal", "axial")
-ID_DIGITS = 32
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,13 @@ class Given:
         source: The files.
         origin: What is known of it.
         row: The columns of the index that identify it, from `source_row`.
+        headers: What was read of a DICOM series when it was found, for the process that reads on.
     """
 
     source: Source
     origin: Origin
     row: Row
+    headers: Series | None = None
 
     @property
     def key(self) -> str:
@@ -114,12 +116,16 @@ def source_row(source: Source, origin: Origin) -> Row:
 
 def given(source: Source, origin: Origin) -> Given:
     """Look at the files of a source, without opening them."""
-    return Given(source, origin, source_row(source, origin))
+    row = source_row(source, origin)
+    is_series = source.kind == "dicom" and source.archive is None and row["bytes"] > 0
+    return Given(source, origin, row, recall(source.files) if is_series else None)
 
 
 def prepare(one: Given) -> Prepared:
     """Read and compress one source; a scan that cannot be read becomes a row with the reason."""
     try:
+        if one.headers is not None:
+            remember(one.source.files, one.headers)
         scan = read_scan(one.source, salt=one.origin.salt, assume_spacing=one.origin.assume_spacing)
     except (DataError, MemoryError, OSError) as error:
         return failed(one, _why(error))
@@ -221,11 +227,10 @@ def content_id(voxels: npt.NDArray[Any], stats: IntensityStats | None = None) ->
     # The last axis runs slowest in most files: slabs across it are read in the order they lie in memory
     slabs = [voxels[..., index].T for index in range(voxels.shape[-1])] if voxels.ndim == 3 else [voxels]
     is_short = fits and (voxels.dtype.kind in "iub" or all(bool((np.rint(slab) == slab).all()) for slab in slabs))
-    # SHA-256, which processors compute faster than anything else of its kind
-    digest = hashlib.sha256(repr(voxels.shape).encode())
+    digest = xxhash.xxh3_128(repr(voxels.shape).encode())
     for slab in slabs:
         digest.update(np.ascontiguousarray(slab, dtype=np.int16 if is_short else np.float32).data)
-    return digest.hexdigest()[:ID_DIGITS]
+    return digest.hexdigest()
 
 
 def foreground_box(voxels: npt.NDArray[np.generic], threshold: float) -> tuple[slice, ...]:

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from scanlore.errors import DataError
-from scanlore.scans.dicom_file import DicomFile, bare, is_dicom, quiet, read_file, reading
-from scanlore.scans.dicom_group import EXTENSIONS, group_dicom, place_of, series_of, stack_of_files
-from scanlore.scans.dicom_metadata import identity_of
+from scanlore.scans.dicom_file import DicomFile, bare, is_dicom, quiet, reading
+from scanlore.scans.dicom_group import EXTENSIONS, files_of, group_dicom, place_of, series_of, stack_of_files
 from scanlore.scans.dicom_pixels import is_colour, read_colour, read_grey
 from scanlore.scans.dicom_volume import read_volume
 from scanlore.scans.geometry import volume_scan
@@ -51,11 +50,10 @@ def read_dicom_series(files: Sequence[Path], salt: bytes | None = None) -> Scan:
     """
     where = place_of(files)
     with quiet(), reading(where, "not readable as DICOM"):
-        first, dataset = read_file(min(files))
-        metadata = identity_of(dataset).hashed(salt)
-        read = [first if path == first.path else read_file(path)[0] for path in files]
-        if first.is_flat and len(read) == 1:
-            return _picture(first, metadata)
+        identity, read = files_of(files)
+        metadata = identity.hashed(salt)
+        if read[0].is_flat and len(read) == 1:
+            return _picture(read[0], metadata)
         volume, stack = read_volume(stack_of_files(read), {file.path: file.pixels for file in read}, where)
         return volume_scan(volume.transpose(0, 3, 2, 1), stack.affine, metadata=metadata, problems=stack.problems)
 

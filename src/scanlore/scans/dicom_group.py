@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,8 +26,8 @@ from scanlore.scans.header import Header
 EXTENSIONS = (".dcm", ".ima")
 """Files of these names are taken for DICOM without a look inside."""
 
-NUM_REMEMBERED = 20_000
-"""Scans whose headers are kept between finding and reading: some 50 MB."""
+NUM_REMEMBERED = 10_000
+"""Scans whose headers are kept between finding and reading: 200 MB of large series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,12 @@ class Series:
     Attributes:
         header: Without metadata; or why they make no scan.
         identity: Of the first file.
+        packed: The facts of several files in some bytes each, so that no header is read again; empty for one file.
     """
 
     header: Header | DataError
     identity: Identity
+    packed: bytes = b""
 
 
 @dataclass(slots=True)
@@ -88,15 +92,51 @@ def series_of(files: Sequence[Path]) -> Series:
     Raises:
         DataError: A file cannot be read as DICOM.
     """
+    remembered = recall(files)
+    if remembered is not None:
+        return remembered
+    identity, read = _read(files)
+    return Series(_header(sorted(read, key=lambda file: file.path)), identity)
+
+
+def files_of(files: Sequence[Path]) -> tuple[Identity, list[DicomFile]]:
+    """Return what the header of each file of one scan says, from memory as `series_of`.
+
+    Raises:
+        DataError: A file cannot be read as DICOM.
+    """
+    remembered = recall(files)
+    if remembered is None or not remembered.packed:
+        return _read(files)
+    return remembered.identity, pickle.loads(zlib.decompress(remembered.packed))
+
+
+def recall(files: Sequence[Path]) -> Series | None:
+    """Return what this process remembers of files that have not changed since.
+
+    Raises:
+        DataError: A file is gone.
+    """
     with reading(place_of(files), "not readable as DICOM"):
         status = [path.stat() for path in files]
-    key = _key(files, [one.st_size for one in status], [one.st_mtime_ns for one in status])
-    if key in _remembered:
-        return _remembered[key]
+    return _remembered.get(_key(files, [one.st_size for one in status], [one.st_mtime_ns for one in status]))
+
+
+def remember(files: Sequence[Path], series: Series) -> None:
+    """Take over what another process remembers of files.
+
+    Raises:
+        DataError: A file is gone.
+    """
+    with reading(place_of(files), "not readable as DICOM"):
+        status = [path.stat() for path in files]
+    _keep(_key(files, [one.st_size for one in status], [one.st_mtime_ns for one in status]), series)
+
+
+def _read(files: Sequence[Path]) -> tuple[Identity, list[DicomFile]]:
     with quiet():
-        read = [read_file(path)[0] for path in sorted(files)[1:]]
         first, dataset = read_file(min(files))
-        return Series(_header([first, *read]), _identity(dataset, first.path))
+        return _identity(dataset, first.path), [first if path == first.path else read_file(path)[0] for path in files]
 
 
 def stack_of_files(files: Sequence[DicomFile]) -> Stack:
@@ -147,11 +187,16 @@ def _finished(group: _Group) -> list[Path]:
     files = group.files
     files.sort(key=lambda file: (file.frames[0].height if file.frames else 0.0, file.path))
     paths = [file.path for file in files]
+    key = _key(paths, [file.bytes for file in files], [file.mtime_ns for file in files])
+    packed = zlib.compress(pickle.dumps(files), 1) if len(files) > 1 else b""
+    _keep(key, Series(_header(files), group.identity, packed))
+    return paths
+
+
+def _keep(key: _Key, series: Series) -> None:
     if len(_remembered) >= NUM_REMEMBERED:
         del _remembered[next(iter(_remembered))]
-    key = _key(paths, [file.bytes for file in files], [file.mtime_ns for file in files])
-    _remembered[key] = Series(_header(files), group.identity)
-    return paths
+    _remembered[key] = series
 
 
 def _key(paths: Sequence[Path], sizes: Sequence[int], mtimes: Sequence[int]) -> _Key:
