@@ -22,7 +22,7 @@ from scanlore.run import write_atomically
 
 CARD = """# {name}
 
-A backbone pretrained with [Scanlore](https://pypi.org/project/scanlore/) {version}.
+A backbone pretrained with Scanlore {version}.
 
 - Architecture: {architecture}
 - Pretraining: {provenance}

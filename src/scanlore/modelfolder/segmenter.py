@@ -22,7 +22,7 @@ KIND = "segmenter"
 GRAMMAR = "a run of `scanlore adapt` on a segmentation task, or the model folder in it"
 CARD = """# {name} for {labels}
 
-A segmenter trained with [Scanlore](https://pypi.org/project/scanlore/) {version}.
+A segmenter trained with Scanlore {version}.
 
 - Architecture: {architecture}
 - Training: {provenance}

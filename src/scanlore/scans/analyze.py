@@ -12,7 +12,7 @@ from scanlore.scans.geometry import AssumedSpacing, settled_affine
 from scanlore.scans.header import Header
 from scanlore.scans.packed import read_start
 from scanlore.scans.scan import Scan
-from scanlore.scans.stored import StoredVolume, check_real, layout_of, parsed, read_volume, stored_header
+from scanlore.scans.stored import StoredVolume, nifti_like, parsed, read_volume, stored_header
 
 HEADER_SIZE = 348
 
@@ -52,19 +52,6 @@ def _described(path: Path, voxels_in: Path, assume: AssumedSpacing | None) -> St
     if len(start) < HEADER_SIZE or not is_analyze(start):
         raise DataError("not an Analyze file", where=path)
     header = parsed(Spm2AnalyzeHeader, start)
-    check_real(header.get_data_dtype(), path)
-    shape, num_channels = layout_of(header.get_data_shape(), path)
     stated = [float(size) for size in header["pixdim"][1:4]]
     missing = "no geometry: Analyze files state no orientation"
-    affine, problems = settled_affine(None, stated, assume, path, missing)
-    return StoredVolume(
-        format="analyze",
-        path=voxels_in,
-        offset=header.get_data_offset(),
-        dtype=header.get_data_dtype(),
-        shape=shape,
-        num_channels=num_channels,
-        scale=header.get_slope_inter(),
-        affine=affine,
-        problems=problems,
-    )
+    return nifti_like("analyze", header, path, voxels_in, lambda: settled_affine(None, stated, assume, path, missing))

@@ -17,7 +17,7 @@ from scanlore.scans.geometry import AssumedSpacing, check_affine, from_ras, sett
 from scanlore.scans.header import Header
 from scanlore.scans.packed import is_packed, read_start
 from scanlore.scans.scan import FloatArray, Scan
-from scanlore.scans.stored import StoredVolume, check_real, layout_of, parsed, read_volume, stored_header
+from scanlore.scans.stored import StoredVolume, nifti_like, parsed, read_volume, stored_header
 
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _HEADER_SIZES = (348, 540)
@@ -102,20 +102,7 @@ def _described(path: Path, assume: AssumedSpacing | None, voxels_in: Path) -> St
     if _magic(start) not in _TYPES:
         raise DataError("not a NIfTI file", where=path)
     header = parsed(_TYPES[_magic(start)], start)
-    check_real(header.get_data_dtype(), path)
-    shape, num_channels = layout_of(header.get_data_shape(), path)
-    affine, problems = _settled(header, path, assume)
-    return StoredVolume(
-        format="nifti",
-        path=voxels_in,
-        offset=header.get_data_offset(),
-        dtype=header.get_data_dtype(),
-        shape=shape,
-        num_channels=num_channels,
-        scale=header.get_slope_inter(),
-        affine=affine,
-        problems=problems,
-    )
+    return nifti_like("nifti", header, path, voxels_in, lambda: _settled(header, path, assume))
 
 
 def _magic(start: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from scanlore.scans.limits import bytes_there, check_promise
 from scanlore.scans.packed import is_packed, read_voxels
 from scanlore.scans.rescale import rescale
 from scanlore.scans.scan import FloatArray, Scan
+
+Settle = Callable[[], tuple[FloatArray, tuple[str, ...]]]
 
 _ERROR_LEVEL = 40
 
@@ -85,6 +88,35 @@ def parsed(kind: Any, start: bytes) -> Any:
     header = kind(start[: kind.template_dtype.itemsize], check=False)
     header.check_fix(logger=_unheard, error_level=_ERROR_LEVEL)
     return header
+
+
+def nifti_like(file_format: str, header: Any, path: Path, voxels_in: Path, settle: Settle) -> StoredVolume:
+    """Return what a nibabel header of the Analyze family says.
+
+    Args:
+        file_format: As in `Header`.
+        header: Of nibabel.
+        path: The file it was read from.
+        voxels_in: The file that holds the voxels.
+        settle: Returns affine and problems; called when everything else is right.
+
+    Raises:
+        DataError: Voxels or shape are none of a volume, or what `settle` raises.
+    """
+    check_real(header.get_data_dtype(), path)
+    shape, num_channels = layout_of(header.get_data_shape(), path)
+    affine, problems = settle()
+    return StoredVolume(
+        format=file_format,
+        path=voxels_in,
+        offset=header.get_data_offset(),
+        dtype=header.get_data_dtype(),
+        shape=shape,
+        num_channels=num_channels,
+        scale=header.get_slope_inter(),
+        affine=affine,
+        problems=problems,
+    )
 
 
 def layout_of(shape: tuple[int, ...], path: Path) -> tuple[tuple[int, int, int], int]:
