@@ -43,7 +43,7 @@ def make_corpus(root: Path, ndim: int) -> None:
         for name, values in _facts(count, ndim, rng).items()
     }
     write_index(root, pl.DataFrame(facts))
-    (root / "corpus.json").write_text(json.dumps({"format_version": FORMAT_VERSION}))
+    (root / "corpus.json").write_text(json.dumps({"format_version": FORMAT_VERSION, "salt": "", "rules": {}}))
     (root / "shards").mkdir()
     for shard in range(NUM_SHARDS):
         with (root / "shards" / f"{shard:05d}.b2s").open("wb") as file:

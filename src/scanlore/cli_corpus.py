@@ -96,9 +96,8 @@ def corpus_join(
         print_json(result)
         return
     seen = dict.fromkeys([*result.columns, *result.unknown])
-    print_table(
-        [{"column": name, "rows": result.columns.get(name, 0), "unknown": result.unknown.get(name, 0)} for name in seen]
-    )
+    counts = {name: (result.columns.get(name, 0), result.unknown.get(name, 0)) for name in seen}
+    print_table([{"column": name, "rows": rows, "unknown": bad} for name, (rows, bad) in counts.items() if rows or bad])
     unused = f"{result.num_table_rows_unused} rows of the table unused"
     typer.echo(f"{corpus}: {result.num_rows_matched} rows matched by {result.on}; {unused}")
 
@@ -157,8 +156,10 @@ def corpus_verify(
     else:
         mended = f", {result.mended} sources mended, {result.lost} not found again" if paths else ""
         typer.echo(f"{corpus}: {result.checked} entries checked, {result.damaged} damaged{mended}")
-    if result.damaged and not paths:
-        typer.echo("name the folders of the scans to mend them: scanlore corpus verify CORPUS PATH...", err=True)
+    if result.damaged > 0 and (not paths or result.lost):
+        typer.echo(
+            "to mend the others: scanlore corpus verify CORPUS PATH..., with the paths it was built from", err=True
+        )
         raise typer.Exit(2)
 
 
@@ -176,7 +177,7 @@ def corpus_export(
     from scanlore.verbs.corpus_change import export_corpus
 
     result = export_corpus(corpus, out, where or [], limit)
-    typer.echo(f"{out}: {counted(result.num_files, 'scan')}")
+    typer.echo(f"{out}: {counted(result.num_files, 'scan')}, and scans.tsv")
 
 
 @corpus_app.command("show")
@@ -200,7 +201,8 @@ def corpus_show(
     for table in (result.kinds, result.datasets, result.modalities, result.body_parts, result.sequences):
         print_table(table)
     print_table([{"not kept because": reason, "number": count} for reason, count in result.reasons.items()])
-    print_problems([*result.failed, *result.dropped])
+    lost = [*result.failed, *result.dropped]
+    print_problems(lost, len(lost) if names else 10)
     typer.echo(f"{corpus}: {_listed(result.counts)}; store {result.store_bytes / 1e6:.0f} MB; page {result.page}")
 
 
@@ -211,6 +213,7 @@ def _listed(counts: dict[str, int]) -> str:
 def _print_flags(result: FlagsResult, corpus: Path) -> None:
     print_table([{"not kept because": reason, "number": count} for reason, count in result.rules.items()])
     print_table(result.datasets)
-    headers = f"; {result.from_headers} sources seen by their headers alone" if result.from_headers else ""
+    unseen = "; of {} sources only headers were read: label maps, empty scans and duplicates among them are found later"
+    headers = unseen.format(result.from_headers) if result.from_headers else ""
     changed = f"; {result.changed} changed" if result.changed else ""
     typer.echo(f"{corpus}: {_listed(result.counts)}{changed}{headers}")

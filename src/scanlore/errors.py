@@ -55,5 +55,6 @@ def nearest(name: str, candidates: list[str]) -> str:
     """
     import difflib
 
-    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    plain = {candidate.lower(): candidate for candidate in reversed(candidates)}
+    close = difflib.get_close_matches(name.lower(), list(plain), n=1, cutoff=0.55)
+    return f"; did you mean {plain[close[0]]!r}?" if close else ""

@@ -35,7 +35,7 @@ def corpus(tmp_path):
     rows += [entry_row(writer, 3, ndim=2), entry_row(writer, 4, status="dropped"), {"source": "5", "status": "failed"}]
     writer.close()
     write_index(tmp_path, index_frame(rows))
-    (tmp_path / "corpus.json").write_text(json.dumps({"format_version": FORMAT_VERSION}))
+    (tmp_path / "corpus.json").write_text(json.dumps({"format_version": FORMAT_VERSION, "salt": "", "rules": {}}))
     return Corpus(tmp_path)
 
 
@@ -105,7 +105,11 @@ def test_unfinished_corpus(corpus, change):
         Corpus(corpus.root)
 
 
-VERSIONS = [('{"format_version": 1}', "store format 1"), ('{"format_ver', "damaged")]
+VERSIONS = [
+    ('{"format_version": 1}', "store format 1"),
+    ('{"format_ver', "damaged"),
+    ('{"format_version": 2}', "damaged"),
+]
 
 
 @pytest.mark.parametrize(("text", "message"), VERSIONS)

@@ -19,7 +19,8 @@ def test_counted():
     ("error", "said"),
     [
         (ValueError("DOE^JANE"), "ValueError"),
-        (PermissionError(13, "DOE", "/jane"), "permission denied"),
+        (OSError(5, "DOE", "/jane"), "input/output error"),
+        (EOFError("DOE"), "cut off"),
         (MemoryError(), "not enough memory"),
         (zlib.error("DOE"), "damaged compression"),
     ],
@@ -39,3 +40,9 @@ def test_the_cause_can_be_left_out():
 def test_errors_of_ours_pass():
     with pytest.raises(DataError, match="as it was"), one_line("a.nii", "broken"):
         raise DataError("as it was")
+
+
+def test_a_file_that_may_not_be_opened_is_not_called_broken():
+    with pytest.raises(DataError) as caught, one_line("a.nii", "broken"):
+        raise PermissionError(13, "DOE", "/jane")
+    assert caught.value.what == "cannot be opened: permission denied"

@@ -76,27 +76,40 @@ def summarise(out: Path, frame: pl.DataFrame, sources: list[Given], skipped: Ski
     )
 
 
-def write_account(out: Path, frame: pl.DataFrame, sources: list[Given], skipped: Skipped) -> None:
-    """Write `data.json`: what became of every file of the last call, by salted hashes of the names.
+def write_account(out: Path, frame: pl.DataFrame, sources: Sequence[Given] = (), skipped: Skipped = ()) -> None:
+    """Write `data.json`: what became of every file of every call, by salted hashes of the names.
 
     Files in archives count as files; the pages of one file count once.
+
+    Args:
+        out: The corpus folder.
+        frame: The index, with the flags that hold.
+        sources: Of this call; none where no file was looked at.
+        skipped: Files of this call that are no scans, with the reason.
     """
     import polars as pl
 
-    if not sources:
-        return
-    salt = sources[0].origin.salt
-    rows = frame.filter(pl.col("source").is_in([one.key for one in sources]))
-    per_source = rows.group_by("source", maintain_order=True).agg(pl.col("num_files", "status", "reason").first())
+    salt = sources[0].origin.salt if sources else None
+    new = {str(hashed(salt, path.absolute())): reason for path, reason in skipped}
+    all_skipped = _skipped_before(out) | new
+    per_source = frame.group_by("source", maintain_order=True).agg(pl.col("num_files", "status", "reason").first())
     bad = per_source.filter(pl.col("status") == "failed").select("source", "num_files", "reason")
-    in_scans = len({file for one in sources for file in one.source.files})
+    in_scans = int(per_source["num_files"].sum())
     facts = {
-        "num_files": in_scans + len(skipped),
+        "num_files": in_scans + len(all_skipped),
         "num_files_in_scans": in_scans,
-        "num_files_skipped": len(skipped),
-        "num_scans": len(sources),
-        "num_rows": status_counts(rows),
+        "num_files_skipped": len(all_skipped),
+        "num_scans": per_source.height,
+        "num_rows": status_counts(frame),
         "failed": bad.to_dicts(),
-        "skipped": [{"file": hashed(salt, path.absolute()), "reason": reason} for path, reason in skipped],
+        "skipped": [{"file": name, "reason": reason} for name, reason in all_skipped.items()],
     }
     write_atomically(out / "data.json", json.dumps(facts, indent=2) + "\n")
+
+
+def _skipped_before(out: Path) -> dict[str, str]:
+    try:
+        known = json.loads((out / "data.json").read_text(encoding="utf-8"))
+        return {str(one["file"]): str(one["reason"]) for one in known["skipped"]}
+    except (OSError, ValueError, KeyError, TypeError):  # not there yet, or cut off: counted anew
+        return {}

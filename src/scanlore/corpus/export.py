@@ -14,8 +14,9 @@ import tifffile
 from PIL import Image
 
 from scanlore.corpus.index import Corpus
-from scanlore.corpus.store import Pyramid, shard_path
-from scanlore.errors import ConfigError
+from scanlore.corpus.store import MEND, Pyramid, shard_path
+from scanlore.corpus.verify import damaged
+from scanlore.errors import ConfigError, DataError
 from scanlore.run import check_place, make_folder, write_atomically
 from scanlore.scans.nifti import write_nifti
 from scanlore.scans.scan import Geometry, Scan
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 Voxels = npt.NDArray[Any]
 TABLE = "scans.tsv"
 COLUMNS = (
-    "role", "id", "channel", "num_channels", "ndim", "shape", "spacing", "scan_shape", "box_start", "through_axis",
+    "role", "id", "channel", "num_channels", "ndim", "spacing", "scan_shape", "through_axis",
     "plane", "problems", "modality", "sequence", "body_part", "contrast", "vendor", "field_strength", "sex", "age_band",
     "site", "patient", "study", "series", "dataset", "licence", "split", "minimum", "maximum", "mean", "std",
 )  # fmt: skip
@@ -49,8 +50,9 @@ class ExportResult:
 def export(corpus: Corpus, out: Path, rows: pl.DataFrame) -> ExportResult:
     """Write level 0 of stored scans, named by their content id, and `scans.tsv` with their metadata.
 
-    A volume becomes a `.nii.gz` of its foreground box with the affine of that box; an image a `.png` where its values
-    are whole numbers that fit, else a `.tif`. Intensities are those of the scan as far as the store keeps them.
+    A volume becomes a `.nii.gz` on the grid of the scan, in RAS+ order; an image a `.png` where its values are whole
+    numbers that fit, else a `.tif`. Whole numbers are those of the scan, others as near as 16 bits come; what
+    lies outside the foreground box, which the store does not keep, is the scan's smallest value.
 
     Args:
         corpus: A finished corpus.
@@ -64,6 +66,8 @@ def export(corpus: Corpus, out: Path, rows: pl.DataFrame) -> ExportResult:
     check_place(out)
     if out.exists() and any(out.iterdir()):
         raise ConfigError("is not empty", where=out, fix="choose another --out")
+    if bad := damaged(corpus.root, rows):
+        raise DataError(f"{len(bad)} of {rows.height} scans are damaged in the store", where=corpus.root, fix=MEND)
     make_folder(out)
     used: Counter[str] = Counter()
     lines = ["\t".join(("file", *COLUMNS))]
@@ -81,12 +85,27 @@ def _restored(root: Path, row: dict[str, Any]) -> Voxels:
     place = (str(shard_path(root, row["shard"])), row["level_offsets"][0])
     whole = (slice(None),) * row["ndim"]
     stored: Voxels = Pyramid(((1,) * row["ndim"],), (place,), 1.0, 0.0).read(0, whole)
-    slope, intercept = row["slope"], row["intercept"]
+    return _uncropped(_with_intensities(stored, row["slope"], row["intercept"]), row)
+
+
+def _with_intensities(stored: Voxels, slope: float, intercept: float) -> Voxels:
     if (slope, intercept) == (1, 0) and stored.dtype.kind in "iu":
         return stored
     if slope == 1 and float(intercept).is_integer() and stored.dtype.kind in "iu":
         return stored.astype(np.int32) + np.int32(intercept)
     return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def _uncropped(voxels: Voxels, row: dict[str, Any]) -> Voxels:
+    """Return the grid of the whole scan, so that an image and its mask still fit each other."""
+    if list(voxels.shape) == row["scan_shape"]:
+        return voxels
+    outside = 0 if row["role"] == "label" else row["minimum"]
+    whole: Voxels = np.full(row["scan_shape"], outside, voxels.dtype)
+    whole[tuple(slice(first, first + edge) for first, edge in zip(row["box_start"], voxels.shape, strict=True))] = (
+        voxels
+    )
+    return whole
 
 
 def _write(out: Path, name: str, voxels: Voxels, row: dict[str, Any]) -> str:
@@ -112,7 +131,6 @@ def _whole(out: Path, name: str, write: Callable[[Path], object]) -> str:
 
 def _scan(voxels: Voxels, row: dict[str, Any]) -> Scan:
     affine = np.reshape(row["affine"], (4, 4))
-    affine[:3, 3] += affine[:3, :3] @ np.array(row["box_start"])
     geometry = Geometry(voxels.shape, affine, ((0, 1), (1, 1), (2, 1)))
     return Scan(voxels[None], affine, tuple(row["spacing"]), row["through_axis"], geometry)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scanlore.corpus.account import write_account
 from scanlore.corpus.curate import curate
 from scanlore.corpus.index import read_index, read_manifest, schema, write_index
 from scanlore.corpus.place import changing, stored_rules, write_manifest
@@ -39,6 +40,7 @@ def set_flags(out: Path, change: Callable[[pl.DataFrame], pl.DataFrame], rules: 
         chosen = stored_rules(out) if rules is None else rules
         flagged = curate(change(read_index(out)), chosen)
         write_flags(out, flagged, chosen)
+        write_account(out, flagged)
     return flagged
 
 
@@ -65,8 +67,8 @@ def preview(sources: list[Given], out: Path, rules: Curation | None) -> pl.DataF
     has_corpus = (out / "index.parquet").is_file()
     old = read_index(out) if has_corpus else pl.DataFrame(schema=schema())
     chosen = rules or (stored_rules(out) if has_corpus else Curation())
-    known = set(zip(old["source"], old["bytes"], old["mtime_ns"], strict=True))
-    unknown = [one for one in sources if (one.key, one.row["bytes"], one.row["mtime_ns"]) not in known]
+    known = set(zip(old["source"], old["bytes"], old["modified"], strict=True))
+    unknown = [one for one in sources if (one.key, one.row["bytes"], one.row["modified"]) not in known]
     rows = [{name: row.get(name) for name in schema()} for one in unknown for row in header_rows(one)]
     new = pl.DataFrame(rows, schema=schema(), orient="row")
     return curate(pl.concat([old.join(new, on="source", how="anti", maintain_order="left"), new]), chosen)

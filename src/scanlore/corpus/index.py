@@ -40,7 +40,7 @@ def schema() -> dict[str, Any]:
     ints, floats = pl.List(pl.Int64), pl.List(pl.Float64)
     return {
         "source": text, "root": text, "file": text, "relative": text,
-        "format": text, "num_files": number, "bytes": number, "mtime_ns": number,
+        "format": text, "num_files": number, "bytes": number, "modified": text,
         "status": text, "rule": text, "value": text, "reason": text, "problems": text,
         "role": text, "id": text, "fingerprint": text, "channel": number, "num_channels": number, "ndim": number,
         "scan_shape": ints, "spacing": floats, "affine": floats, "through_axis": number, "plane": text, "highres": flag,
@@ -283,9 +283,15 @@ def read_manifest(root: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = manifest.get("format_version")
-    except (ValueError, AttributeError):
-        raise DataError("is damaged", where=path, fix="build the corpus again into a new folder") from None
+    except (ValueError, AttributeError, OSError):
+        raise _damaged_manifest(path) from None
     if found != FORMAT_VERSION:
         fix = "build it again with this version of Scanlore"
         raise DataError(f"store format {found}, this version reads {FORMAT_VERSION}", where=root, fix=fix)
+    if not isinstance(manifest.get("rules"), dict) or not isinstance(manifest.get("salt"), str):
+        raise _damaged_manifest(path)
     return manifest
+
+
+def _damaged_manifest(path: Path) -> DataError:
+    return DataError("is damaged", where=path, fix="build the corpus again into a new folder")

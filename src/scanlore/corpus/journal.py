@@ -21,8 +21,8 @@ from scanlore.corpus.store import ShardWriter, shard_path
 if TYPE_CHECKING:
     import polars as pl
 
-State = tuple[int, int]
-KNOWN = ("source", "bytes", "mtime_ns", "status", "id", "through_axis", "role", "shard", "level_offsets")
+State = tuple[int, str]
+KNOWN = ("source", "bytes", "modified", "status", "id", "through_axis", "role", "shard", "level_offsets")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,6 @@ class Journal:
         check_store: Refuse a store whose shards are shorter than the index says.
 
     Attributes:
-        interrupted: Whether an earlier call ended before its index was written.
         end: Number and length of the last shard.
     """
 
@@ -47,9 +46,9 @@ class Journal:
         self.out, self.path = out, out / "journal.jsonl"
         self._known: dict[str, _Known] = {}
         self._stored: dict[tuple[Any, ...], tuple[int, list[int]]] = {}
-        last = self._take_index(check_store)
+        # What was mending a damaged store goes on with it
+        last = self._take_index(check_store and not self.path.exists())
         self.end = (last, _shard_size(out, last))
-        self.interrupted = self.path.exists()
         for line in self._whole_lines():
             self._take(line)
 
@@ -61,7 +60,7 @@ class Journal:
             again: Count those that could not be read as unknown.
         """
         known = self._known.get(row["source"])
-        if known is None or known.state != (row["bytes"], row["mtime_ns"]):
+        if known is None or known.state != (row["bytes"], row["modified"]):
             return False
         return not (again and known.is_failed)
 
@@ -131,7 +130,7 @@ class Journal:
         return last or 0
 
     def _take_row(self, row: Row) -> None:
-        self._known[row["source"]] = _Known((row["bytes"], row["mtime_ns"]), row.get("status") == "failed")
+        self._known[row["source"]] = _Known((row["bytes"], row["modified"]), row.get("status") == "failed")
         if row.get("shard") is not None:
             self._stored.setdefault(_content(row), (row["shard"], row["level_offsets"]))
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from scanlore.config import validate
 from scanlore.corpus.index import FORMAT_VERSION, read_manifest
 from scanlore.corpus.salt import make_salt, read_salt, salt_check, salt_file
 from scanlore.corpus.settings import Curation
@@ -59,7 +60,7 @@ def write_manifest(out: Path, rules: Curation, check: str) -> None:
 
 def stored_rules(out: Path) -> Curation:
     """Return the rules a corpus was last flagged with."""
-    return Curation.model_validate(read_manifest(out)["rules"])
+    return validate(Curation, read_manifest(out)["rules"], where=str(out / "corpus.json"))
 
 
 @contextlib.contextmanager
@@ -67,10 +68,15 @@ def changing(out: Path) -> Iterator[None]:
     """Keep other processes from changing a corpus, and say so when the disk is full.
 
     Raises:
-        ConfigError: Another process is changing it.
+        ConfigError: Another process is changing it, or it is read-only.
         DataError: The disk is full.
     """
-    with (out / ".lock").open("w") as file:
+    try:
+        opened = (out / ".lock").open("w")
+    except OSError as error:
+        what = f"cannot be changed: {str(error.strerror).lower()}"
+        raise ConfigError(what, where=out, fix="make it writable, or work on a copy") from None
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -106,9 +106,9 @@ def source_row(source: Source, origin: Origin) -> Row:
         "file": hashed(origin.salt, name),
         "relative": hashed(origin.salt, inside or source.path.name),
         "format": source.kind,
-        "num_files": len(source.files),
+        "num_files": 0 if source.kind == "image2d" and source.number > 1 else len(source.files),
         "bytes": size,
-        "mtime_ns": mtime,
+        "modified": hashed(origin.salt, mtime),  # the time itself can be that of the study
         "dataset": origin.dataset,
         "licence": origin.licence,
     }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from scanlore.config import Settings, apply_overrides, load_recipe, validate
-from scanlore.errors import nearest
+from scanlore.config import Settings, apply_overrides, load_recipe, recipe_names, validate
+from scanlore.errors import ConfigError, nearest
 from scanlore.scans import vocabulary
 
 KIND = "curation"
@@ -99,4 +100,8 @@ def load_rules(name: str, overrides: Sequence[str] = ()) -> Curation:
     Raises:
         ConfigError: There are no such rules, or a key or value is wrong.
     """
+    names = recipe_names(KIND)
+    if name not in names and not Path(name).is_file():
+        fix = f"{', '.join(names)}, or the path of a YAML file{nearest(name, names)}"
+        raise ConfigError(f"no rules {name!r}", fix=fix)
     return validate(Curation, apply_overrides(load_recipe(name, KIND), overrides), where=f"rules {name}")

@@ -97,9 +97,9 @@ def official(frame: pl.DataFrame, by: By = "patient") -> tuple[pl.DataFrame, Spl
 
 
 def from_table(
-    frame: pl.DataFrame, table: pl.DataFrame, key: str, salt: bytes, *, column: str = "split", on: str | None = None
+    frame: pl.DataFrame, table: pl.DataFrame, key: str, salt: bytes, *, column: str = "split", by: By = "patient"
 ) -> tuple[pl.DataFrame, SplitReport]:
-    """Take the splits of a table; rows it does not name have none.
+    """Take the splits of a table; what belongs to a unit of one split has it, too, and what belongs to none has none.
 
     Args:
         frame: The index.
@@ -107,14 +107,18 @@ def from_table(
         key: Its column that names patients, files or series.
         salt: Of the corpus.
         column: Its column of splits.
-        on: Column of the index the key is compared with; `None` for the one that matches most.
+        by: What the report counts, and what should lie in one split.
 
     Raises:
         DataError: See `scanlore.corpus.join.join`.
     """
     wanted = {name: table[name] for name in (key, column) if name in table.columns}
     cleared = frame.with_columns(pl.lit(None, pl.String).alias("split"))
-    return official(join(cleared, pl.DataFrame(wanted), key, on, salt, columns={"split": column})[0])
+    joined = join(cleared, pl.DataFrame(wanted), key, None, salt, columns={"split": column})[0]
+    unit = pl.Series("unit", _units(joined, by))
+    only = pl.when(pl.col("split").drop_nulls().n_unique() == 1).then(pl.col("split").drop_nulls().first())
+    whole = joined.with_columns(unit).with_columns(pl.coalesce("split", only.over("unit")).alias("split"))
+    return official(whole.with_columns(pl.when(_READ).then("split").alias("split")).drop("unit"), by)
 
 
 def _check_fractions(parts: Mapping[str, float]) -> None:
@@ -188,10 +192,13 @@ def _last(count: int, share: float) -> npt.NDArray[np.bool_]:
 
 def _report(frame: pl.DataFrame, units: Numbers, by: By) -> SplitReport:
     known = [] if by == "scan" else [by]
-    kept = frame.select("status", "split", *known, pl.Series("unit", units)).filter(_KEPT)
+    rows = frame.select("status", "split", *known, pl.Series("unit", units))
+    kept = rows.filter(_KEPT)
     assigned = kept.filter(pl.col("split").is_not_null())
     counts = assigned.group_by("split", maintain_order=True).agg(pl.len(), pl.col("unit").n_unique()).rows()
-    spread = assigned.group_by("unit").agg(pl.col("split").n_unique())
+    # A unit is divided by a part of a copy, too, that is not kept itself
+    of_kept = rows.filter(pl.col("split").is_not_null() & pl.col("unit").is_in(kept["unit"].unique().implode()))
+    spread = of_kept.group_by("unit").agg(pl.col("split").n_unique())
     return SplitReport(
         num_rows={name: rows for name, rows, _ in counts},
         num_units={name: num_units for name, _, num_units in counts},

@@ -36,7 +36,7 @@ SYNONYMS = {
 _MISSING = {"", "n/a", "na", "nan", "none", "null", "unknown", "unk", "missing", "-", "--", "?", "."}
 _YES, _NO = {"yes", "y", "true", "1", "1.0", "ja"}, {"no", "n", "false", "0", "0.0", "nein"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")
-_LICENCE = re.compile(r"(?=.{1,60}$)[A-Za-z0-9][A-Za-z0-9._+/-]*(?: [A-Za-z0-9._+/()-]+){0,5}")
+LICENCE = re.compile(r"(?=.{1,60}$)[A-Za-z0-9][A-Za-z0-9._+/-]*(?: [A-Za-z0-9._+/()-]+){0,5}")
 _FURTHER = (("sequence", "modality"), ("contrast", "sequence"), ("contrast", "modality"))
 """What is also read from another column (`T1w`, `T1 gd`) where a table has none of its own."""
 
@@ -122,7 +122,7 @@ def _translators(salt: bytes) -> dict[str, Translate]:
         "patient": lambda text: hashed(salt, text.removeprefix("sub-")),
         **dict.fromkeys(("site", "study", "series"), lambda text: hashed(salt, text)),
         **dict.fromkeys(("dataset", "split"), lambda text: text if _NAME.fullmatch(text) else None),
-        "licence": lambda text: text if _LICENCE.fullmatch(text) else None,
+        "licence": lambda text: text if LICENCE.fullmatch(text) else None,
     }
 
 

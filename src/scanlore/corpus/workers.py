@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scanlore.corpus.prepare import Given, Prepared, failed, prepare
-from scanlore.errors import ConfigError, MissingDependencyError
+from scanlore.errors import ConfigError, DataError, MissingDependencyError
 from scanlore.memory import keep_freed_memory
 from scanlore.scans.source import Source
 
@@ -44,6 +44,9 @@ def in_processes(todo: list[Given], num_workers: int) -> Generator[Prepared]:
                     done += 1
                     yield prepared
             return
+        except (ConnectionError, EOFError):
+            fix = "run the same command again; what is finished is kept"
+            raise DataError("the processes that read scans cannot be started, or were ended", fix=fix) from None
         except BrokenProcessPool:
             for _ in range(done):
                 rest.popleft()
@@ -68,14 +71,30 @@ def on_cluster(todo: list[Given], address: str) -> Generator[Prepared]:
     with _client(address) as client:
         from distributed import KilledWorker
 
-        num_threads = sum(client.nthreads().values())
-        if not num_threads:
-            raise ConfigError("the Dask cluster has no workers", where=address, fix="start workers, then run again")
+        num_threads = _num_threads(client, address)
         blind = [name for name, sees in client.run(_sees, todo[0].source).items() if not sees]
         if blind:
             what = f"{len(blind)} of the cluster's workers cannot see the scans"
             raise ConfigError(what, where=blind[0], fix="mount the scans under the same path on every worker")
         yield from _in_order(client.get_executor(pure=False), prepare, todo, 2 * num_threads, KilledWorker)
+
+
+def check_cluster(address: str) -> None:
+    """Refuse a cluster that cannot work, before anything is made.
+
+    Raises:
+        ConfigError: There is no such scheduler, or it has no workers.
+        MissingDependencyError: `distributed` is not installed.
+    """
+    with _client(address) as client:
+        _num_threads(client, address)
+
+
+def _num_threads(client: Any, address: str) -> int:
+    num_threads = sum(client.nthreads().values())
+    if not num_threads:
+        raise ConfigError("the Dask cluster has no workers", where=address, fix="start workers, then run again")
+    return int(num_threads)
 
 
 def _sees(source: Source) -> bool:
@@ -94,7 +113,7 @@ def _client(address: str) -> Iterator[Any]:
         client = Client(scheduler_file=address, timeout=10) if is_file else Client(address, timeout=10)
     except (OSError, ValueError) as error:
         fix = "the address `dask scheduler` prints, such as tcp://host:8786"
-        raise ConfigError(f"no Dask scheduler answers: {type(error).__name__}", where=address, fix=fix) from None
+        raise ConfigError("no Dask scheduler answers", where=address, fix=fix) from error
     with client:
         yield client
 

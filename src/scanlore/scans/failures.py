@@ -6,8 +6,18 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from zipfile import BadZipFile
 
 from scanlore.errors import DataError, ScanloreError
+
+_KINDS = (
+    (MemoryError, "not enough memory"),
+    (EOFError, "cut off"),
+    (zlib.error, "damaged compression"),
+    (BadZipFile, "damaged or cut off"),
+)
+_NAMES = {"UnidentifiedImageError": "empty, or not of this format"}
+"""Kinds of failures of libraries that are imported only when they are needed."""
 
 
 def reason_of(error: ScanloreError) -> str:
@@ -38,6 +48,8 @@ def one_line(where: object, what: str, *, chained: bool = True) -> Iterator[None
         yield
     except ScanloreError:
         raise
+    except PermissionError:
+        raise DataError("cannot be opened: permission denied", where=where) from None
     except Exception as error:
         raise DataError(f"{what}: {_kind_of(error)}", where=where) from (error if chained else None)
 
@@ -45,5 +57,5 @@ def one_line(where: object, what: str, *, chained: bool = True) -> Iterator[None
 def _kind_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno).lower()
-    known = ((MemoryError, "not enough memory"), (zlib.error, "damaged compression"))
-    return next((words for kind, words in known if isinstance(error, kind)), type(error).__name__)
+    name = type(error).__name__
+    return next((words for kind, words in _KINDS if isinstance(error, kind)), _NAMES.get(name, name))

@@ -134,6 +134,9 @@ def _walk(root: Path) -> Iterator[tuple[Path, str]]:
         except OSError:
             yield folder, "the folder cannot be opened"
             continue
+        if {entry.name for entry in entries} >= _CORPUS:
+            yield folder, "a corpus, not scans"
+            continue
         for entry in entries:
             if not entry.name.startswith("."):
                 path, is_folder = folder / entry.name, _is_folder(entry)
@@ -143,6 +146,10 @@ def _walk(root: Path) -> Iterator[tuple[Path, str]]:
                     (linked if entry.is_symlink() else waiting).append(path)
                 else:
                     yield path, ""
+
+
+_CORPUS = {"corpus.json", "shards"}
+"""What a folder that `scanlore corpus build` made holds."""
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -73,11 +73,18 @@ def build_corpus(
     spacing, chosen = _validated(out, rules, overrides, assume_spacing)
     from scanlore.corpus.build import BuildPlan, build
     from scanlore.corpus.place import check_out, corpus_salt
+    from scanlore.corpus.translate import LICENCE
+    from scanlore.corpus.workers import check_cluster
+    from scanlore.errors import ConfigError
     from scanlore.verbs.corpus_sources import find_given
     from scanlore.verbs.inspect import as_paths
 
     place = Path(out)
     check_out(place)
+    if licence is not None and not LICENCE.fullmatch(licence):
+        raise ConfigError(f"is no name of a licence: {licence}", where="--licence", fix="such as CC-BY-4.0")
+    if scheduler is not None:
+        check_cluster(scheduler)
     file = None if salt is None else Path(salt)
     found = find_given(as_paths(paths), lambda: corpus_salt(place, file), spacing, licence)
     plan = BuildPlan(chosen, workers or num_cores(), scheduler)

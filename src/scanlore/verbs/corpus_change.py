@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +21,17 @@ KEYS = {"participants.tsv": "participant_id", "dataset.json": "image"}
 """What names the scans in files of fixed columns: BIDS; MSD and nnU-Net."""
 
 
+LOST = "damaged in the store"
+"""Rule of the rows whose voxels were lost and could not be stored again."""
+
+
 @dataclass(frozen=True)
 class VerifyResult:
     """What was found in a store.
 
     Attributes:
         checked: Entries compared with their checksums.
-        damaged: Rows whose voxels are damaged or missing.
+        damaged: Rows whose voxels are damaged or missing, those included that were lost before.
         mended: Sources read and stored again.
         lost: Sources that could not be found to be read again; their rows are marked as failed.
         sources: What the index calls the damaged ones.
@@ -80,8 +85,20 @@ def join_table(
         reports.append(report)
         return joined
 
-    set_flags(place, change)
+    with about(Path(table)):
+        set_flags(place, change)
     return reports[0]
+
+
+@contextmanager
+def about(table: Path) -> Iterator[None]:
+    """Name the table in what is wrong with it."""
+    try:
+        yield
+    except DataError as error:
+        if error.where is not None:
+            raise
+        raise DataError(error.what, where=table, fix=error.fix) from None
 
 
 def key_of(table: Path, key: str | None) -> str:
@@ -133,7 +150,8 @@ def verify_corpus(
     place = Path(corpus)
     frame = Corpus(place).frame()
     checked = frame["shard"].drop_nulls().len()
-    bad = frame[damaged(place, frame)]
+    lost_before = frame.filter(pl.col("rule") == LOST)
+    bad = pl.concat([frame[damaged(place, frame)], lost_before])
     sources = bad["source"].unique(maintain_order=True).to_list()
     if not sources or not paths:
         return VerifyResult(checked, bad.height, sources=sources)
@@ -161,8 +179,8 @@ def _without_voxels(index: pl.DataFrame, rows: pl.Expr) -> pl.DataFrame:
 
     changes = {
         "status": "failed",
-        "rule": "damaged",
-        "reason": "damaged: the stored voxels are not those that were written",
+        "rule": LOST,
+        "reason": f"{LOST}: the stored voxels are not those that were written",
         "bytes": -1,
         "shard": None,
         "level_offsets": None,
@@ -208,10 +226,11 @@ def meeting(frame: pl.DataFrame, where: Sequence[str]) -> pl.DataFrame:
     import polars as pl
 
     wanted: dict[str, list[str]] = {}
+    single = [name for name, kind in frame.schema.items() if not kind.is_nested()]
     for condition in where:
         name, equals, value = condition.partition("=")
-        if not equals or name not in frame.columns:
-            fix = f"COLUMN=VALUE with a column of the index, e.g. modality=MR{nearest(name, frame.columns)}"
+        if not equals or name not in single:
+            fix = f"COLUMN=VALUE with a column of the index, e.g. modality=MR{nearest(name, single) if equals else ''}"
             raise ConfigError(f"is no condition: {condition}", where="--where", fix=fix)
         wanted.setdefault(name, []).append(value)
     wanted.setdefault("status", ["kept"])

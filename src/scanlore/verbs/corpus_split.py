@@ -56,11 +56,13 @@ def split_corpus(
         if table is not None:
             from scanlore.corpus.place import corpus_salt
             from scanlore.corpus.tables import read_table
-            from scanlore.verbs.corpus_change import key_of
+            from scanlore.verbs.corpus_change import about, key_of
 
             secret = corpus_salt(place, None if salt is None else Path(salt))
             chosen = key_of(Path(table), key)
-            changed, report = from_table(frame, read_table(Path(table)), chosen, secret, column=column)
+            rows = read_table(Path(table))
+            with about(Path(table)):
+                changed, report = from_table(frame, rows, chosen, secret, column=column, by=by)  # type: ignore[arg-type]
         elif how == "official":
             changed, report = official(frame, by)  # type: ignore[arg-type]
         else:

@@ -168,10 +168,16 @@ def fetch_dataset(name: str, out: str | Path, file: str | None = None, proxy: st
     from scanlore.progress import progress_bar
     from scanlore.tasks.datasets.fetch import fetch_file
 
-    with progress_bar(f"fetching {remote.name}", "MB") as advance:
-        fetched = fetch_file(
-            remote, Path(out), proxy, lambda done, total: advance(done // 1_000_000, max(done, total) // 1_000_000)
-        )
+    is_new = not Path(out).exists()
+    try:
+        with progress_bar(f"fetching {remote.name}", "MB") as advance:
+            fetched = fetch_file(
+                remote, Path(out), proxy, lambda done, total: advance(done // 1_000_000, max(done, total) // 1_000_000)
+            )
+    except ScanloreError:
+        if is_new and Path(out).is_dir() and not any(Path(out).iterdir()):
+            Path(out).rmdir()
+        raise
     return FetchResult(entry.id, fetched, _after_fetch(entry, fetched.path))
 
 

@@ -69,7 +69,9 @@ def _as_it_is(dataset: Dataset, folder: Path) -> Converted:
         from scanlore.tasks.datasets.tables import check_class_folders
 
         num_cases = check_class_folders(folder)
-    return Converted((folder,), num_cases, ("nothing had to be converted: the folder is a task as it is",))
+    return Converted(
+        (folder,), num_cases, ("nothing had to be converted, and nothing was written: the folder is a task as it is",)
+    )
 
 
 def _convert(dataset: Dataset, folder: Path, out: Path, assume_spacing: Spacing | None) -> Converted:
