@@ -186,3 +186,25 @@ def test_nothing_heavy_is_imported_for_help_and_typos(arguments, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, encoding="utf-8", cwd=tmp_path)
     assert "heavy: []" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_commands_of_a_corpus(call, scans, tmp_path):
+    corpus = tmp_path / "c"
+    assert "2 kept" in call("corpus", "build", scans, "--out", corpus, "--workers", 1)[1]
+    assert "seen by" not in call("corpus", "build", scans, "--out", corpus, "--dry-run")[1]
+    assert "too few slices" in call("corpus", "curate", corpus, "--set", "slices_above=26", "--dry-run")[1]
+    assert call("corpus", "split", corpus, "--by", "scan", "--fractions", "train=0.5,test=0.5")[0] == 0
+    assert "2 entries checked, 0 damaged" in call("corpus", "verify", corpus)[1]
+    assert "2 scans" in call("corpus", "export", corpus, "--out", tmp_path / "e")[1]
+    code, out, _ = call("corpus", "show", corpus)
+    assert (code, "report.html" in out, (corpus / "report.html").is_file()) == (0, True, True)
+    assert json.loads(call("corpus", "show", corpus, "--json")[1])["counts"]["kept"] == 2
+
+
+def test_damage_that_is_not_mended_ends_with_code_2(call, scans, tmp_path):
+    call("corpus", "build", scans, "--out", tmp_path / "c", "--workers", 1)
+    shard = tmp_path / "c" / "shards" / "00000.b2s"
+    shard.write_bytes(shard.read_bytes()[:100])
+    code, out, err = call("corpus", "verify", tmp_path / "c")
+    assert (code, "2 damaged" in out, "corpus verify CORPUS PATH" in err) == (2, True, True)
+    assert call("corpus", "verify", tmp_path / "c", scans, "--workers", 1)[0] == 0
