@@ -29,9 +29,11 @@ def c_order(voxels: npt.NDArray[Kind]) -> npt.NDArray[Kind]:
     between = [axis for axis in range(voxels.ndim - 1) if axis != _fastest(voxels)]
     order = [*between, _fastest(voxels), voxels.ndim - 1]
     source, target = voxels.transpose(order), turned.transpose(order)
+    lines = [slice(first, first + LINE) for first in range(0, voxels.shape[-1], LINE)]
     for place in np.ndindex(source.shape[:-2]):
-        for first in range(0, voxels.shape[-1], LINE):
-            target[place][:, first : first + LINE] = source[place][:, first : first + LINE]
+        read, written = source[place], target[place]
+        for line in lines:
+            written[:, line] = read[:, line]
     return turned
 
 
