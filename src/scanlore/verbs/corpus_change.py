@@ -163,9 +163,10 @@ def verify_corpus(
 
     file = None if salt is None else Path(salt)
     given = find_given(paths, lambda: corpus_salt(place, file)).sources
-    found = [one for one in given if one.key in set(sources)]
+    wanted = set(sources)
+    found = [one for one in given if one.key in wanted]
     names = [one.key for one in found]
-    lost = [source for source in sources if source not in set(names)]
+    lost = sorted(wanted.difference(names))
     if lost:
         set_flags(place, lambda index: _without_voxels(index, pl.col("source").is_in(lost)))
     if found:
