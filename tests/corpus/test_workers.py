@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -58,3 +60,15 @@ def test_a_cluster_writes_the_same_bytes_though_a_worker_is_killed(tmp_path, vox
     assert result.counts == {"kept": 12, "dropped": 0, "failed": 0}
     assert done == list(range(1, 13))
     assert voxel_files(tmp_path / "one") == voxel_files(tmp_path / "two")
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path, scans):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nimport scanlore\nscanlore.build_corpus(sys.argv[1], sys.argv[2], ['slices_above=4'], workers=2)\n"
+    )
+    command = [sys.executable, str(script), str(scans), str(tmp_path / "C")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "if __name__ == '__main__'" in done.stderr
+    assert not (tmp_path / "C" / "index.parquet").exists()

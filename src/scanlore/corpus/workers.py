@@ -34,7 +34,12 @@ def in_this_process(todo: list[Given]) -> Generator[Prepared]:
 
 
 def in_processes(todo: list[Given], num_workers: int) -> Generator[Prepared]:
-    """Yield what `num_workers` processes prepare, in the order of `todo`, with few scans in flight."""
+    """Yield what `num_workers` processes prepare, in the order of `todo`, with few scans in flight.
+
+    Raises:
+        DataError: Processes cannot be started.
+    """
+    _check_start()
     rest = deque(todo)
     while rest:
         done = 0
@@ -121,6 +126,20 @@ def _client(address: str) -> Iterator[Any]:
 def _pool(num_workers: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("forkserver")
     return ProcessPoolExecutor(num_workers, mp_context=context, initializer=keep_freed_memory)
+
+
+def _check_start() -> None:
+    """Tell a process that cannot start, for reasons of its own, from a file that brings it down."""
+    try:
+        with _pool(1) as pool:
+            pool.submit(_nothing).result()
+    except (BrokenProcessPool, OSError, EOFError):
+        fix = "in a script, keep the call below `if __name__ == '__main__':`"
+        raise DataError("the processes that read scans cannot be started", fix=fix) from None
+
+
+def _nothing() -> None:
+    """Do nothing, in another process."""
 
 
 def _alone(one: Given) -> Prepared:
