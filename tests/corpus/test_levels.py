@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scanlore.corpus.levels import SMALLEST_EDGE, build_label_levels, build_levels, level_affine, level_factors
+from scanlore.corpus.levels import SMALLEST_EDGE, build_label_levels, build_levels, level_factors
 
 
 def test_cube_alternates_and_starts_in_plane():
@@ -105,12 +105,3 @@ def test_labels_above_255_and_an_empty_map():
     assert not any(level.any() for level in build_label_levels(labels, level_factors(labels.shape, None)))
     labels[:, 20:] = 14175
     assert set(np.unique(build_label_levels(labels, level_factors(labels.shape, None))[-1])) == {0, 14175}
-
-
-def test_level_affine_maps_cell_centres_to_the_same_millimetres():
-    rng = np.random.default_rng(0)
-    affine = np.vstack([rng.normal(size=(3, 4)), [0, 0, 0, 1]])
-    factors = np.array([4, 2, 1])
-    cell = np.array([3, 5, 2])
-    place = (cell + 0.5) * factors - 0.5
-    np.testing.assert_allclose(level_affine(affine, tuple(factors)) @ [*cell, 1], affine @ [*place, 1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from scanlore.corpus.account import write_account
 from scanlore.corpus.curate import curate
-from scanlore.corpus.index import read_index, read_manifest, schema, write_index
+from scanlore.corpus.index import index_frame, read_index, read_manifest, write_index
 from scanlore.corpus.place import changing, stored_rules, write_manifest
 from scanlore.corpus.prepare import Given, header_rows
 from scanlore.corpus.settings import Curation
@@ -65,10 +65,9 @@ def preview(sources: list[Given], out: Path, rules: Curation | None) -> pl.DataF
     import polars as pl
 
     has_corpus = (out / "index.parquet").is_file()
-    old = read_index(out) if has_corpus else pl.DataFrame(schema=schema())
+    old = read_index(out) if has_corpus else index_frame([])
     chosen = rules or (stored_rules(out) if has_corpus else Curation())
     known = set(zip(old["source"], old["bytes"], old["modified"], strict=True))
     unknown = [one for one in sources if (one.key, one.row["bytes"], one.row["modified"]) not in known]
-    rows = [{name: row.get(name) for name in schema()} for one in unknown for row in header_rows(one)]
-    new = pl.DataFrame(rows, schema=schema(), orient="row")
+    new = index_frame([row for one in unknown for row in header_rows(one)])
     return curate(pl.concat([old.join(new, on="source", how="anti", maintain_order="left"), new]), chosen)

@@ -150,20 +150,6 @@ def _aligned(box: Box, factors: Factors) -> Box:
     )
 
 
-def level_affine(affine: npt.NDArray[np.floating], factors: Factors) -> npt.NDArray[np.float64]:
-    """Return the (4, 4) voxel-to-mm affine of a level from that of level 0.
-
-    Args:
-        affine: (4, 4) affine of level 0.
-        factors: Reduction factors of the level.
-    """
-    scale = np.eye(4)
-    for axis, factor in enumerate(factors):
-        scale[axis, axis] = factor
-        scale[axis, 3] = (factor - 1) / 2
-    return np.asarray(affine, dtype=np.float64) @ scale
-
-
 def _halved(before: Factors, after: Factors) -> list[int]:
     return [axis for axis, (a, b) in enumerate(zip(before, after, strict=True)) if b > a]
 

@@ -127,10 +127,10 @@ def prepare(one: Given) -> Prepared:
         if one.headers is not None:
             remember(one.source.files, one.headers)
         scan = read_scan(one.source, salt=one.origin.salt, assume_spacing=one.origin.assume_spacing)
+        is_named = named_label(one.source.path)
+        prepared = [_prepare_channel(scan, channel, is_named) for channel in range(scan.num_channels)]
     except (DataError, MemoryError, OSError) as error:
         return failed(one, _why(error))
-    is_named = named_label(one.source.path)
-    prepared = [_prepare_channel(scan, channel, is_named) for channel in range(scan.num_channels)]
     return Prepared([one.row | row for row, _ in prepared], [frames for _, frames in prepared])
 
 

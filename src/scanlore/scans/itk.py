@@ -21,7 +21,6 @@ from scanlore.scans.scan import Array, FloatArray, Scan
 
 _READERS = {"nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_NOT_READABLE = {"nrrd": "not a readable NRRD file", "metaimage": "not a readable MetaImage file"}
 _COLOURS = (3, 4)
 
 # What ITK warns of on standard error quotes the file
