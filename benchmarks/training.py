@@ -5,10 +5,7 @@ only the batch and the stochastic depth (none, so that the count below is exact)
 A step is everything: waiting for data, photometric transforms, both networks, losses, clipping, AdamW and the moving
 average. `--cores 1` counts processor seconds of the training thread in place of seconds, for a busy machine.
 
-Model FLOPs are two per multiply-add of the linear layers (patch embedding, blocks, heads) and of the two attention
-products. A student's forward and backward pass counts three times its forward, a teacher's forward once; the image head
-runs on every [CLS] token (the teacher's on those of global crops), the patch head on hidden patches. Norms,
-activations, softmax, losses, weight normalisation and the optimiser count nothing.
+`flops.py` says which FLOPs count.
 """
 
 from __future__ import annotations
@@ -20,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +32,11 @@ set_threads(ARGUMENTS.cores)
 
 import torch  # noqa: E402
 
+from flops import step_flops  # noqa: E402
 from scanlore.backbones.build import build_backbone  # noqa: E402
 from scanlore.config import apply_overrides, load_recipe, validate  # noqa: E402
 from scanlore.corpus.index import StoredScans  # noqa: E402
 from scanlore.methods.build import build_method  # noqa: E402
-from scanlore.registry import BACKBONES  # noqa: E402
 from scanlore.training.loop import Callbacks, LoopPlan, train  # noqa: E402
 from scanlore.training.parallel import World  # noqa: E402
 from scanlore.training.settings import PretrainSettings  # noqa: E402
@@ -62,39 +58,6 @@ def settings_of(batch_size: int, steps: int) -> PretrainSettings:
         "backbone.drop_path=0.0",
     ]
     return validate(PretrainSettings, apply_overrides(load_recipe("3dino-vit-s", "pretrain"), overrides), "3dino-vit-s")
-
-
-def backbone_flops(settings: PretrainSettings, views: int, crop: int) -> float:
-    """Return FLOPs of one forward pass over cubic views."""
-    entry, patch = BACKBONES[settings.backbone.name], settings.backbone.patch_size
-    patches, dim = (crop // patch) ** 3, entry.embed_dim
-    tokens = patches + 1
-    embedding = patches * patch**3 * dim
-    linear = tokens * 12 * dim * dim
-    attention = 2 * tokens * tokens * dim
-    return 2.0 * views * (embedding + entry.depth * (linear + attention))
-
-
-def head_flops(settings: PretrainSettings, tokens: int) -> float:
-    """Return FLOPs of one forward pass of a head."""
-    head, dim = settings.method.head, BACKBONES[settings.backbone.name].embed_dim
-    widths = [dim, *[head.hidden] * (head.layers - 1), head.bottleneck, head.prototypes]
-    return 2.0 * tokens * sum(before * after for before, after in pairwise(widths))
-
-
-def step_flops(settings: PretrainSettings, hidden: int) -> float:
-    """Return model FLOPs of one step.
-
-    Args:
-        settings: Of the run.
-        hidden: Hidden patches in its batch.
-    """
-    scans, views = settings.training.batch_size, settings.views
-    num_global, num_local = (scans * crops.number for crops in (views.global_crops, views.local_crops))
-    on_global = backbone_flops(settings, num_global, views.global_crops.size)
-    on_local = backbone_flops(settings, num_local, views.local_crops.size)
-    student = on_global + on_local + head_flops(settings, num_global + num_local + hidden)
-    return 3 * student + on_global + head_flops(settings, num_global + hidden)
 
 
 def product_rate() -> float:

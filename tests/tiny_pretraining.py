@@ -48,12 +48,13 @@ def random_batch(settings: PretrainSettings, num_scans: int = 2, seed: int = 0) 
 
     from scanlore.views.loader import Batch, ViewGroup
     from scanlore.views.masks import sample_masks
+    from scanlore.views.policy import build_policy
 
     generator = torch.Generator().manual_seed(seed)
     views, groups = settings.views, {}
-    for name, crops in (("global", views.global_crops), ("local", views.local_crops)):
-        count = crops.number * num_scans
-        pixels = torch.randn((count, 1, *(crops.size,) * views.ndim), generator=generator)
+    policy = build_policy(views, seed, settings.backbone.patch_size)
+    for name, (count, shape) in policy.group_sizes().items():
+        pixels = torch.randn((count * num_scans, 1, *shape), generator=generator)
         empty = torch.empty(0)
         groups[name] = ViewGroup(pixels, empty, empty, empty, empty)
     num_patches = (views.global_crops.size // settings.backbone.patch_size) ** views.ndim
@@ -67,7 +68,7 @@ def tiny_plan(corpus: Path, settings: PretrainSettings, rank: int = 0, world_siz
     from scanlore.views.loader import LoaderPlan
     from scanlore.views.policy import build_policy
 
-    size = settings.training.batch_size // (world_size * settings.training.accumulate)
+    size = settings.training.batch_size // (world_size * settings.training.passes)
     policy = build_policy(settings.views, settings.seed, settings.backbone.patch_size)
     scans = Corpus(corpus).select(ndim=3 if settings.views.ndim == 3 else None)
     return LoaderPlan(scans, policy, size, rank, world_size)
@@ -77,7 +78,8 @@ def loop_plan(settings: PretrainSettings) -> Any:
     """Return what the loop needs of the settings."""
     from scanlore.training.loop import LoopPlan
 
-    return LoopPlan(settings.training, settings.optim, settings.seed, settings.health.every)
+    every, anchor = settings.health.every, settings.start.anchor
+    return LoopPlan(settings.training, settings.optim, settings.seed, every, settings.parallel, anchor=anchor)
 
 
 def on_cpu(batch: Any) -> Any:

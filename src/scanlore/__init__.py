@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from scanlore.verbs.demo import demo
     from scanlore.verbs.embed import embed
     from scanlore.verbs.evaluate import evaluate
+    from scanlore.verbs.explain import explain
+    from scanlore.verbs.export import export
     from scanlore.verbs.inspect import inspect
     from scanlore.verbs.predict import predict
     from scanlore.verbs.pretrain import pretrain
@@ -36,6 +38,8 @@ _HOMES = {
     "demo": "scanlore.verbs.demo",
     "embed": "scanlore.verbs.embed",
     "evaluate": "scanlore.verbs.evaluate",
+    "explain": "scanlore.verbs.explain",
+    "export": "scanlore.verbs.export",
     "export_corpus": "scanlore.verbs.corpus_change",
     "fetch_dataset": "scanlore.verbs.datasets",
     "inspect": "scanlore.verbs.inspect",
@@ -59,6 +63,8 @@ __all__ = [
     "demo",
     "embed",
     "evaluate",
+    "explain",
+    "export",
     "export_corpus",
     "fetch_dataset",
     "inspect",

@@ -73,14 +73,22 @@ def pretrain(
     out: Out,
     recipe: Annotated[str, typer.Option("--recipe", help="Name of a recipe, or path of a YAML file.")],
     overrides: Annotated[list[str] | None, overrides_option("optim.lr=1e-3; all: scanlore recipes show NAME")] = None,
+    weights: Annotated[str | None, typer.Option("--weights", metavar="MODEL", help="The model to continue.")] = None,
     device: Device = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print memory, batch, disk and time, run one step, write nothing.")
+    ] = False,
 ) -> None:
     """Pretrain a backbone; the same command goes on with an interrupted run."""
     from scanlore.verbs.pretrain import pretrain as verb
 
-    result = verb(corpus, recipe, out, overrides or [], device)
+    result = verb(corpus, recipe, out, overrides or [], device, weights, dry_run)
     _print_warnings(result.warnings)
-    if result.metrics:
+    for stage in result.plan:
+        print_table(stage.rows())
+    if result.stopped_by:
+        typer.echo(f"{out}: stopped by {result.stopped_by} behind step {result.steps}; the same command goes on")
+    elif result.metrics:
         done = "was finished before" if result.state == "finished" else "finished"
         health = "  ".join(
             f"{key} {result.metrics[key]:.3f}"
@@ -203,6 +211,51 @@ def compare(
         return
     _print_warnings(result.warnings)
     typer.echo(result.verdict)
+
+
+@app.command()
+def explain(
+    model: Model,
+    paths: Paths,
+    out: Out,
+    beside: Annotated[list[str] | None, typer.Option("--beside", help="Another model; may be repeated.")] = None,
+    joint: Annotated[bool, typer.Option("--joint", help="Components common to all scans; kept for new ones.")] = False,
+    basis: Annotated[
+        list[Path] | None, typer.Option("--basis", help="Components kept earlier; may be repeated.")
+    ] = None,
+    layer: Annotated[int | None, typer.Option("--layer", help="Index of the layer; -1 is the last.")] = None,
+    grid: Annotated[int | None, typer.Option("--grid", help="Patches along the longest edge.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Draw what models see in scans: components of patch features and [CLS] attention."""
+    from scanlore.scans.failures import counted
+    from scanlore.verbs.explain import explain as verb
+
+    result = verb(model, paths, out, beside or [], joint, basis or [], layer, grid, device)
+    print_problems(result.problems)
+    done = "was finished before" if result.already_finished else "finished"
+    kept = f", {result.num_kept} of them from before" if result.num_kept else ""
+    others = f", {len(result.skipped)} other files" if result.skipped else ""
+    typer.echo(f"{out}: {done}; {counted(len(result.scans), 'scan')}{kept}, {len(result.problems)} skipped{others}")
+    for path in result.bases:
+        typer.echo(f"components: {path}")
+    typer.echo(f"page: {result.page}")
+
+
+@app.command("export")
+def export_model(
+    model: Model,
+    out: Out,
+    format_name: Annotated[str, typer.Option("--format", help="dinov2 or safetensors.")] = "safetensors",
+) -> None:
+    """Write the weights of a model in another layout; a licence that forbids it is obeyed."""
+    from scanlore.verbs.export import export as verb
+
+    result = verb(model, out, format_name)
+    done = "was written before" if result.already_done else "written"
+    typer.echo(f"{result.out}: {done}; {result.num_tensors} tensors, format {result.format}, licence: {result.licence}")
+    for line in result.untold:
+        typer.echo(f"the file does not say: {line}")
 
 
 @recipes_app.command("list")

@@ -40,11 +40,11 @@ def network(request, small):
     return small(name, ndim)
 
 
-@pytest.fixture(params=everyone("vit"))
+@pytest.fixture(params=[*everyone("vit"), *(pytest.param(("vit-tiny", n, "rope"), id=f"rope-{n}d") for n in (2, 3))])
 def vit(request, small):
-    """Every registered ViT in 2D and 3D, with registers."""
-    name, ndim = request.param
-    return small(name, ndim, num_registers=2)
+    """Every registered ViT in 2D and 3D, with registers; one of them also with rotary positions."""
+    name, ndim, positions = (*request.param, "learned")[:3]
+    return small(name, ndim, num_registers=2, positions=positions)
 
 
 @pytest.fixture(params=everyone("resenc"))

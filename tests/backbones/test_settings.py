@@ -19,6 +19,7 @@ class Recipe(Settings):
         ({"pos_interpolation": "cubic"}, "ndim 2 only"),
         ({"pos_antialias": True}, "ndim 2 only"),
         ({"ndim": 4}, "2 or 3"),
+        ({"rope_rescale": 2.0}, "set positions to rope"),
         ({"drop_path": 1.0}, "less than 1"),
         ({"in_channels": 0}, "greater than or equal to 1"),
         ({"name": "resenc-s"}, "these are settings of vit-tiny"),

@@ -202,3 +202,66 @@ def test_views_that_do_not_fit_are_one_line(small, shape):
     with pytest.raises(DataError, match="views of") as error:
         small().forward_features(torch.zeros(shape))
     assert "\n" not in str(error.value)
+
+
+def rotary(small, ndim=3, **settings):
+    network = small(ndim=ndim, positions="rope", image_size=16, **settings)
+    for block in network.blocks:  # strong enough to see where a patch is
+        torch.nn.init.normal_(block.attn.qkv.weight, std=0.5)
+    return network
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_rotary_positions_need_no_parameter_and_tell_where_a_patch_is(small, views_for, ndim):
+    network = rotary(small, ndim)
+    assert "pos_embed" not in network.state_dict()
+    x = views_for(network)
+    turned = network.tokens([x.flip(-1)])[0].cls
+    assert (turned - network.tokens([x])[0].cls).abs().max() > 1e-3
+    assert network.forward_features(views_for(network, *(4, 8, 12)[:ndim])).maps[0].shape[2:] == (1, 2, 3)[:ndim]
+
+
+def test_rotary_views_are_rescaled_in_training_only_and_reproducibly(small, views_for):
+    network = rotary(small, rope_rescale=2.0)
+    x = views_for(network)
+    still = network.tokens([x])[0].cls
+    assert torch.equal(network.tokens([x])[0].cls, still)
+    drawn = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        drawn.append(network.train().tokens([x])[0].cls)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.allclose(drawn[0], drawn[2])
+    assert not torch.allclose(drawn[0], still)
+
+
+@pytest.mark.parametrize("settings", [{}, {"positions": "rope", "rope_rescale": 2.0}])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_registers_work_with_masks_kept_patches_and_stochastic_depth(small, views_for, ndim, settings):
+    network = small(ndim=ndim, num_registers=3, drop_path=0.5, **settings).train()
+    x, keep = views_for(network, batch=4), torch.tensor([[0, 2], [1, 3], [0, 1], [3, 2]])
+    masks = torch.zeros(4, 2**ndim, dtype=torch.bool)
+    masks[:, 1] = True
+    tokens = network.tokens([x, x, x[:, :, :4]], masks=[masks, None, None], keep=[None, keep, None])
+    assert [part.patches.shape[1] for part in tokens] == [2**ndim, 2, 2 ** (ndim - 1)]
+    sum(part.cls.square().sum() for part in tokens).backward()
+    assert network.register_tokens.grad.any(-1).all()
+
+
+def test_blocks_with_rotary_positions_compile_whole(small, views_for):
+    network = rotary(small, num_registers=1)
+    x = views_for(network)
+    expected = network.forward_features(x).embeddings[0]
+    for block in network.blocks:
+        block.compile(backend="eager", fullgraph=True)
+    torch.testing.assert_close(network.forward_features(x).embeddings[0], expected)
+
+
+def test_stochastic_depth_is_uniform_or_rises_to_the_last_block():
+    def rates(**options):
+        settings = ViTSettings(name="vit-tiny", patch_size=8, image_size=16, drop_path=0.22, **options)
+        return [block.drop_path for block in build_backbone(settings, 0).blocks]
+
+    assert set(rates()) == {0.22}
+    rising = rates(drop_path_uniform=False)
+    assert rising == pytest.approx([0.22 * index / (len(rising) - 1) for index in range(len(rising))])

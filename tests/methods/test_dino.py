@@ -1,11 +1,13 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from scanlore.backbones.device import autocast
 from scanlore.methods.contract import Progress
 from scanlore.methods.dino.losses import image_loss, koleo, sinkhorn_knopp
-from scanlore.methods.dino.method import hidden_patches
 from scanlore.registry import BACKBONES, BackboneEntry
 from scanlore.training.optimizer import build_optimizer, set_schedules
 from tiny_pretraining import random_batch, tiny_method, tiny_settings
@@ -55,9 +57,11 @@ def test_without_local_crops():
     assert float(terms["image_global"].detach()) > 0
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("centering", ["sinkhorn", "softmax"])
-def test_without_masks(centering):
-    method, terms = run("views.masks.share=0", f"method.centering={centering}")
+def test_without_masks(centering, precision):
+    with autocast(precision, torch.device("cpu")):
+        method, terms = run("views.masks.share=0", f"method.centering={centering}")
     assert float(terms["patch"].detach()) == 0
     sum(terms.values()).backward()  # every rank must have a gradient for every parameter
     assert all(parameter.grad.isfinite().all() for parameter in method.student.parameters())
@@ -96,8 +100,9 @@ def test_the_student_does_not_see_hidden_patches():
     method = tiny_method(settings).train()
     batch = random_batch(settings)
     batch.groups["global"].pixels.requires_grad_()
-    batch.masks[:] = False
-    batch.masks[0] = True
+    masks = torch.zeros_like(batch.masks)
+    masks[0] = True
+    batch = replace(batch, masks=masks)
     method(batch, START)["patch"].backward()
     assert not batch.groups["global"].pixels.grad.any()
 
@@ -139,6 +144,13 @@ def test_teacher_temperature_rises():
     assert 0 <= entropies[0] < entropies[1] <= math.log(64)
 
 
+def test_teacher_temperature_rises_over_steps():
+    steps = ["method.teacher_temp_warmup_steps=3"]
+    risen, rising = (run(*steps, step=step)[0].observed.values["teacher_entropy"] for step in (3, 2))
+    assert float(rising) < float(risen)
+    assert risen == run(*steps, step=9)[0].observed.values["teacher_entropy"]
+
+
 def test_heads_depend_on_the_seed_and_leave_global_randomness_alone():
     before = torch.get_rng_state()
     first, same, other = (tiny_method(tiny_settings(f"seed={seed}")).state_dict() for seed in (1, 1, 2))
@@ -153,11 +165,18 @@ def test_exported_is_the_teacher():
     assert method.exported() is method.teacher.backbone
 
 
-def test_hidden_patches():
-    masks = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]], dtype=torch.bool)
-    hidden = hidden_patches(masks)
-    assert hidden.places.tolist() == [0, 2, 11]
-    assert hidden.weights.tolist() == [0.5, 0.5, 1.0]
+@pytest.mark.parametrize(
+    "overrides", [["backbone.drop_path=0.5"], ["method.centering=softmax"], ["method.gram={}", "views.gram_size=32"]]
+)
+def test_a_step_needs_no_values(overrides):
+    """Shapes are known before the device has computed anything: no waiting for it, and a plan without memory."""
+    settings = tiny_settings(*overrides)
+    method, batch = tiny_method(settings).train(), random_batch(settings)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        terms = method(batch, START)
+        torch.stack(list(terms.values())).sum().backward()
+        method.after_step(START)
+    assert terms.keys() >= TERMS
 
 
 @pytest.fixture
@@ -218,3 +237,11 @@ def test_prototypes_do_not_learn_in_the_first_hundredth(deep):
     frozen = {name for name, (scale, _) in early.items() if scale == 0}
     assert frozen == {name for name in early if ".last_layer." in name}
     assert all(scale > 0 for scale, _ in late.values())
+
+
+def test_prototypes_can_rest_for_a_number_of_steps():
+    settings = tiny_settings("method.freeze_last_layer_steps=3")
+    method = tiny_method(settings)
+    deep = method, settings, build_optimizer(method, method.param_rules(), settings.optim)
+    for step, scale in {1: 0, 2: 0, 3: 1, 999: 1}.items():
+        assert lr_and_decay(deep, step)["student.dino_head.last_layer.weight_v"][0] == pytest.approx(scale)

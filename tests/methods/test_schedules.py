@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from scanlore.methods.schedules import cosine, linear_then_constant, warmup_then_cosine
+from scanlore.methods.schedules import Progress, cosine, linear_then_constant, warmup_then_cosine
 
 STEPS = 125_000  # of 3DINO
 
@@ -36,3 +36,9 @@ def test_learning_rate_of_3dino(step, lr):
 def test_learning_rate_that_only_warms_up():
     assert warmup_then_cosine(1.0, 0.0, 1.0, 0.5) == 0.5
     assert warmup_then_cosine(1.0, 0.0, 1.0, 1.0) == pytest.approx(1.0)
+
+
+def test_a_phase_is_a_share_of_the_run_or_a_number_of_steps():
+    assert [Progress(step, 40).ramp(0.25) for step in (0, 5, 10, 40)] == [0, 0.5, 1, 1]
+    assert [Progress(step, 40).ramp(0.25, 20) for step in (0, 5, 20, 40)] == [0, 0.25, 1, 1]
+    assert Progress(0, 40).ramp(0.0) == Progress(0, 40).ramp(0.5, 0) == 1

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from factories import smooth_volume, write_nifti_file, write_png
 from scanlore.backbones.build import build_backbone
 from scanlore.backbones.pixels import Pixels
 from scanlore.backbones.settings import ResEncSettings, ViTSettings
 from scanlore.errors import DataError, ModelError
-from scanlore.modelfolder.model import Model, choose_embedding
+from scanlore.modelfolder.model import Model, choose_embedding, normalised
 from scanlore.modelfolder.preprocessing import Preprocessing
 from scanlore.registry import SCALINGS
 from scanlore.scans.read import read_scan
@@ -163,6 +164,32 @@ def test_grey_views_for_a_network_of_three_channels(scan):
     assert views.shape[1:] == (3, 8, 8)
     assert torch.equal(views[:, 0], views[:, 2])
     assert model.embed(scan).shape == (1, 24)
+
+
+COLOURS = {"ndim": 2, "in_channels": 3, "mean": (0.5, 0.25, 0.75), "std": (0.5, 0.25, 0.125)}
+
+
+def test_colours_are_normalised_as_the_network_learned_them(scan):
+    facts = network(**COLOURS).preprocessing
+    views = normalised(torch.tensor([-1.0, 0.0, 1.0]).expand(3, 3, 3)[None], facts)
+    np.testing.assert_allclose(views[0, :, 0], [[-1, 0, 1], [-1, 1, 3], [-6, -2, 2]])
+    assert normalised(views, network().preprocessing) is views
+    plain = network(**COLOURS | {"mean": None, "std": None}).views(scan)
+    torch.testing.assert_close(network(**COLOURS).views(scan), normalised(plain, facts))
+
+
+def test_a_colour_image_is_one_view_with_its_colours_in_proportion(tmp_path):
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(16) * 16, np.arange(16)[:, None] * 8
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    scan = read_scan(tmp_path / "a.png")
+    model = network(**COLOURS, crop="none", scaling="8bit")
+    views = model.views(scan)
+    assert (views.shape, len(model.view_affines(scan))) == ((1, 3, 8, 8), 1)
+    values = views * torch.tensor(COLOURS["std"]).view(-1, 1, 1) + torch.tensor(COLOURS["mean"]).view(-1, 1, 1)
+    assert values[0, 2].abs().max() < 1e-5
+    np.testing.assert_allclose(values[0, 0].mean() / values[0, 1].mean(), 2, rtol=1e-3)
+    assert network(ndim=2, crop="none").views(scan).shape == (3, 1, 8, 8)
 
 
 @pytest.mark.parametrize(("embedding", "width"), [("cls", 24), ("mean", 24), ("cls+mean", 48)])

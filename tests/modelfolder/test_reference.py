@@ -1,7 +1,9 @@
 import os
+import pickle
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 import yaml
 
 from scanlore.backbones.build import build_backbone
@@ -17,6 +19,13 @@ def refused(reference, says, **options):
     with pytest.raises(ModelError, match=says) as error:
         load_model(reference, **options)
     assert "\n" not in str(error.value)
+
+
+def save_checkpoint(state, folder):
+    tensors = {f"method.{name}": tensor for name, tensor in state.items()}
+    writer = dcp.FileSystemWriter(folder)
+    planner = dcp.DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
+    dcp.save(tensors, storage_writer=writer, planner=planner, no_dist=True)
 
 
 @pytest.fixture
@@ -36,7 +45,7 @@ def run(tmp_path, architecture):
     weights = build_backbone(architecture, 7).state_dict()
     method = {f"teacher.backbone.{name}": tensor for name, tensor in weights.items()}
     method |= {f"student.backbone.{name}": tensor + 1 for name, tensor in weights.items()} | {"teacher.head.x": VIEWS}
-    torch.save({"method": method, "step": 2}, folder / "state.pt")
+    save_checkpoint(method, folder)
     return tmp_path / "R"
 
 
@@ -72,7 +81,7 @@ def test_a_method_without_a_teacher_at_step(run):
     config = yaml.safe_load((run / "config.yaml").read_text()) | {"backbone": cnn.settings.model_dump(mode="json")}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     state = {f"backbone.{name}": tensor for name, tensor in cnn.state_dict().items()} | {"densify.0.token": VIEWS}
-    torch.save({"method": state, "step": 2}, run / "checkpoints" / "step_00000002" / "state.pt")
+    save_checkpoint(state, run / "checkpoints" / "step_00000002")
     assert torch.equal(load_model(f"{run}@2").backbone(VIEWS), cnn(VIEWS))
 
 
@@ -131,13 +140,13 @@ def test_random_like_an_unfinished_run(run):
 
 
 def test_damaged_checkpoint(run):
-    os.truncate(run / "checkpoints" / "step_00000002" / "state.pt", 500)
-    refused(f"{run}@2", r"state\.pt: is damaged")
+    os.truncate(next((run / "checkpoints" / "step_00000002").glob("*.distcp")), 500)
+    refused(f"{run}@2", "step_00000002: the checkpoint cannot be read")
 
 
 def test_checkpoint_that_would_execute_something(run):
-    torch.save({"method": os.system}, run / "checkpoints" / "step_00000002" / "state.pt")
-    refused(f"{run}@2", r"state\.pt: is damaged")
+    (run / "checkpoints" / "step_00000002" / ".metadata").write_bytes(pickle.dumps(os.system))
+    refused(f"{run}@2", "the checkpoint cannot be read: it holds posix.system, which is refused")
 
 
 def test_checkpoint_of_another_kind_of_run(run):
@@ -200,5 +209,5 @@ def test_steps_are_listed_in_words(run):
     for step in (5, 16):
         other = run / "checkpoints" / f"step_{step:08d}"
         other.mkdir()
-        (other / "state.pt").touch()
+        (other / ".metadata").touch()
     refused(f"{run}@3", r"it has 2, 5 and 16")

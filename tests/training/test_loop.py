@@ -1,15 +1,21 @@
+import logging
 import math
+import os
+import signal
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 
 from scanlore.errors import ScanloreError
+from scanlore.modelfolder.checkpoint_reader import read_checkpoint, read_numbers
 from scanlore.registry import BACKBONES, BackboneEntry
 from scanlore.training import loop as loop_module
-from scanlore.training.checkpoint import checkpoint_steps, load_checkpoint
+from scanlore.training import step as step_module
+from scanlore.training.checkpoint import checkpoint_path, checkpoint_steps
 from scanlore.training.health import alarm, health
-from scanlore.training.loop import Callbacks, train
+from scanlore.training.loop import Callbacks, TrainEnd, train
 from scanlore.training.metrics import read_rows
 from scanlore.training.parallel import World
 from scanlore.views.loader import batches, make_batch, to_device
@@ -123,7 +129,7 @@ def test_gradients_that_are_not_finite_change_nothing_and_end_the_run(tiny_corpu
     assert "\n" not in str(caught.value)
     assert same(before, method.state_dict())
     assert [row["skipped"] for row in read_rows(tmp_path / "metrics.jsonl")] == [True, True]
-    assert same(before, load_checkpoint(tmp_path, 2)["method"])
+    assert same(before, read_checkpoint(checkpoint_path(tmp_path, 2)))
 
 
 def test_a_run_goes_on_after_one_bad_step(tiny_corpus, tmp_path):
@@ -150,13 +156,13 @@ def test_bad_steps_are_counted_across_a_resume(tiny_corpus, tmp_path):
     plan = tiny_plan(tiny_corpus, settings)
     with pytest.raises(KeyboardInterrupt):
         train_on(plan, settings, tmp_path, spoil)
-    assert load_checkpoint(tmp_path, 2)["num_bad"] == 2
+    assert read_numbers(checkpoint_path(tmp_path, 2))["num_bad"] == 2
 
 
 def test_gradients_are_clipped_before_the_step(tiny_corpus, tmp_path, monkeypatch):
     settings = tiny_settings("optim.clip=0.001", "training.steps=1")
     found = {}
-    original = loop_module.clip_parts
+    original = step_module.clip_parts
 
     def clip(module, rules, limit):
         norms = original(module, rules, limit)
@@ -167,7 +173,7 @@ def test_gradients_are_clipped_before_the_step(tiny_corpus, tmp_path, monkeypatc
             found[part] = float(torch.cat(gradients).norm())
         return norms
 
-    monkeypatch.setattr(loop_module, "clip_parts", clip)
+    monkeypatch.setattr(step_module, "clip_parts", clip)
     tiny_train(tiny_corpus, settings, tmp_path)
     assert found == {part: pytest.approx(0.001, rel=1e-3) for part in ("backbone", "dino_head", "ibot_head")}
     row = read_rows(tmp_path / "metrics.jsonl")[0]
@@ -176,7 +182,7 @@ def test_gradients_are_clipped_before_the_step(tiny_corpus, tmp_path, monkeypatc
 
 def test_looks_are_regular_and_at_the_end(tiny_corpus, tmp_path):
     settings = tiny_settings("training.steps=5", "health.every=2")
-    train_on(tiny_plan(tiny_corpus, settings), settings, tmp_path, look=lambda method, values: {"looked": 1})
+    train_on(tiny_plan(tiny_corpus, settings), settings, tmp_path, look=lambda method, network, values: {"looked": 1})
     assert [row.get("looked", 0) for row in read_rows(tmp_path / "metrics.jsonl")] == [0, 1, 0, 1, 1]
 
 
@@ -224,3 +230,141 @@ def test_a_run_of_skipped_steps_alone_is_no_training(tiny_corpus, tmp_path):
     callbacks = Callbacks(spoiled, on_cpu, None, lambda values, timings: None)
     with pytest.raises(ScanloreError, match="nothing was trained"):
         train(tiny_method(settings), loop_plan(settings), tmp_path, ALONE, callbacks)
+
+
+def run(tiny_corpus, settings, out, spoil=lambda batch: None, plan=None, **callbacks):
+    """Train with other callbacks; returns how it ended and the weights."""
+    out.mkdir(exist_ok=True)
+
+    def spoiled(first, stop):
+        for batch in batches(tiny_plan(tiny_corpus, settings), first, stop, 0):
+            spoil(batch)
+            yield batch
+
+    method, look = tiny_method(settings), callbacks.pop("look", None)
+    hooks = Callbacks(spoiled, on_cpu, look, lambda values, timings: None, **callbacks)
+    end = train(method, replace(loop_plan(settings), **(plan or {})), out, ALONE, hooks)
+    return end, method.state_dict()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_stops_behind_a_checkpoint_and_the_run_goes_on(tiny_corpus, tmp_path, name):
+    settings = tiny_settings("training.steps=5", "training.checkpoint_every=4")
+
+    def spoil(batch):
+        if batch.number == 1:
+            os.kill(os.getpid(), getattr(signal, name))
+
+    end, _ = run(tiny_corpus, settings, tmp_path / "parts", spoil)
+    assert end == TrainEnd(0, 2, name)
+    assert checkpoint_steps(tmp_path / "parts") == [2]
+    end, parts = run(tiny_corpus, settings, tmp_path / "parts")
+    assert end == TrainEnd(2, 5, None)
+    _, whole = run(tiny_corpus, settings, tmp_path / "whole")
+    assert same(whole, parts)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+
+
+def test_a_request_with_the_last_step_ends_the_run_as_usual(tiny_corpus, tmp_path):
+    spoil = lambda batch: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    end, _ = run(tiny_corpus, tiny_settings("training.steps=1"), tmp_path, spoil)
+    assert end == TrainEnd(0, 1, None)
+
+
+def test_the_last_steps_of_a_job_are_left(tiny_corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_END_TIME", "1")
+    end, _ = run(tiny_corpus, tiny_settings(), tmp_path)
+    assert end == TrainEnd(0, 1, "the job's time limit")
+
+
+def test_a_look_before_the_first_step(tiny_corpus, tmp_path):
+    settings = tiny_settings("training.steps=2", "health.every=2", "training.checkpoint_every=1")
+    seen = []
+    look = lambda method, network, values: seen.append(network is method.exported()) or {"looked": values["step"]}  # noqa: E731
+    for _ in range(2):  # the second time nothing is left to do
+        run(tiny_corpus, settings, tmp_path, look=look, plan={"look_first": True})
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [(row["step"], row.get("looked")) for row in rows] == [(0, 0), (1, None), (2, 2)]
+    assert seen == [True, True]
+    assert [row["step"] for row in read_rows(tmp_path / "timings.jsonl")] == [1, 2]
+
+
+def test_a_run_cut_short_before_its_first_checkpoint_has_one_row_of_step_0(tiny_corpus, tmp_path):
+    def stop(batch):
+        if batch.number == 1:
+            raise KeyboardInterrupt
+
+    settings, looks = tiny_settings("training.steps=2"), {"look": lambda *_: {}, "plan": {"look_first": True}}
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_corpus, settings, tmp_path, stop, **looks)
+    run(tiny_corpus, settings, tmp_path, **looks)
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [0, 1, 2]
+
+
+def test_networks_are_exported_on_the_way_and_at_the_end(tiny_corpus, tmp_path):
+    found = []
+
+    def export(step, network, heads):
+        found.append((step, {name.partition(".")[0] for name in heads}, float(network.norm.weight.sum())))
+
+    settings = tiny_settings("training.steps=4", "optim.warmup=0")
+    run(tiny_corpus, settings, tmp_path, export=export, plan={"export_at": (1, 3, 4)})
+    assert [step for step, _, _ in found] == [1, 3, 4]
+    assert all(heads == {"dino_head", "ibot_head"} for _, heads, _ in found)
+    run(tiny_corpus, settings, tmp_path, export=export, plan={"export_at": (1, 3, 4)})
+    assert found[3:] == found[2:3]  # a finished run hands out its network once more
+
+
+def test_scans_are_blamed_for_a_skipped_step_alone(tiny_corpus, tmp_path, caplog):
+    asked = []
+
+    def spoil(batch):
+        if batch.number == 2:
+            batch.groups["global"].pixels[0] = math.inf
+
+    def blame(batch):
+        asked.append(batch.number)
+        return "the first scan" if batch.groups["global"].pixels[0].isinf().any() else ""
+
+    settings = tiny_settings("training.steps=3", "training.accumulate=2", "method.centering=softmax")
+    with caplog.at_level(logging.WARNING, "scanlore"):
+        run(tiny_corpus, settings, tmp_path, spoil, blame=blame)
+    assert asked == [2, 3]
+    assert "step 2: the first scan" in caplog.messages
+
+
+def test_the_anchor_holds_the_backbone_and_survives_a_resume(tiny_corpus, tmp_path):
+    settings = tiny_settings("training.steps=4", "start.anchor=100", "optim.warmup=0", "optim.lr=0.01")
+
+    def stop(batch):
+        if batch.number == 2:
+            raise KeyboardInterrupt
+
+    start = tiny_method(settings).state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_corpus, settings, tmp_path / "parts", stop)
+    _, parts = run(tiny_corpus, settings, tmp_path / "parts")
+    _, whole = run(tiny_corpus, settings, tmp_path / "whole")
+    _, free = run(tiny_corpus, tiny_settings("training.steps=4", "optim.warmup=0", "optim.lr=0.01"), tmp_path / "free")
+    assert same(whole, parts)
+    name = "student.backbone.blocks.0.attn.qkv.weight"
+    moved = [float((state[name] - start[name]).norm()) for state in (whole, free)]
+    assert 0 < moved[0] < 0.9 * moved[1]
+
+
+def test_a_full_disk_ends_the_run_before_the_next_checkpoint(tiny_corpus, tmp_path, monkeypatch):
+    def failing(*args):
+        raise OSError(28, "No space left on device")
+
+    def spoil(batch):
+        if batch.number == 2:
+            assert savers[0].pending.exception(timeout=60)
+
+    savers = []
+    original = loop_module.Saver
+    monkeypatch.setattr(loop_module, "Saver", lambda *args: savers.append(original(*args)) or savers[0])
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(OSError, match="No space left"):
+        run(tiny_corpus, tiny_settings("training.checkpoint_every=2", "training.steps=9"), tmp_path, spoil)
+    assert len(read_rows(tmp_path / "metrics.jsonl")) == 2
+    assert checkpoint_steps(tmp_path) == []

@@ -3,6 +3,7 @@ import math
 import os
 
 import pytest
+from PIL import Image
 
 from scanlore.training import metrics
 from scanlore.training.metrics import MetricsWriter, read_rows
@@ -67,3 +68,21 @@ def test_rows_are_on_disk_before_the_run_ends(tmp_path):
 
 def test_no_file_no_rows(tmp_path):
     assert read_rows(tmp_path / "metrics.jsonl") == []
+
+
+def test_a_picture_goes_to_the_board_where_it_is(tmp_path, monkeypatch):
+    class Board:
+        def add_image(self, name, image, step, dataformats):
+            shown.append((name, image.shape, step, dataformats))
+
+        def close(self):
+            pass
+
+    shown = []
+    monkeypatch.setattr(metrics, "_tensorboard", lambda out, start: Board())
+    Image.new("RGB", (4, 3), "red").save(tmp_path / "views.png")
+    writer = MetricsWriter(tmp_path, 0)
+    writer.add_picture("first batch", tmp_path / "views.png", 1)
+    writer.add_picture("missing", tmp_path / "nowhere.png", 1)
+    writer.close()
+    assert shown == [("first batch", (3, 4, 3), 1, "HWC")]

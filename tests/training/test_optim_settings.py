@@ -12,6 +12,10 @@ from scanlore.training.settings import PretrainSettings
 from tiny_pretraining import RECIPE, tiny_settings
 
 
+def at(share):
+    return Progress(round(share * 10**7), 10**7)
+
+
 def test_poly_falls_from_one_to_zero():
     assert poly(0.0) == 1
     assert poly(1.0) == 0
@@ -26,15 +30,15 @@ def test_two_ramps_then_the_rest():
 
 def test_nnunets_schedule_reaches_its_peak_at_once():
     settings = SgdSettings()
-    assert settings.lr_at(0.0, 2) == 1e-2
-    assert settings.lr_at(0.5, 2) == pytest.approx(1e-2 * 0.5**0.9)
+    assert settings.lr_at(at(0.0), 2) == 1e-2
+    assert settings.lr_at(at(0.5), 2) == pytest.approx(1e-2 * 0.5**0.9)
 
 
 def test_both_warmups_of_s3d_reach_the_peak():
     settings = SgdSettings(lr=1e-3, warmups=(0.05, 0.05))
-    assert settings.lr_at(0.0499999, 2) == pytest.approx(1e-3, rel=1e-4)
-    assert settings.lr_at(0.05, 2) == 0
-    assert settings.lr_at(0.1, 2) == pytest.approx(1e-3)
+    assert settings.lr_at(at(0.0499999), 2) == pytest.approx(1e-3, rel=1e-4)
+    assert settings.lr_at(at(0.05), 2) == 0
+    assert settings.lr_at(at(0.1), 2) == pytest.approx(1e-3)
 
 
 def test_warmups_leave_time_to_train():
@@ -44,8 +48,39 @@ def test_warmups_leave_time_to_train():
 
 def test_adamw_can_fall_as_nnunet_does():
     settings = AdamWSettings(lr=1.0, lr_rule="none", warmup=0.5, schedule="poly")
-    assert settings.lr_at(0.25, 1) == 0.5
-    assert settings.lr_at(0.75, 1) == pytest.approx(0.5**0.9)
+    assert settings.lr_at(at(0.25), 1) == 0.5
+    assert settings.lr_at(at(0.75), 1) == pytest.approx(0.5**0.9)
+
+
+CONSTANT = {"lr": 0.5, "lr_rule": "none", "schedule": "constant", "weight_decay": (0.04, 0.04)}
+
+
+def test_a_constant_rate_stays_after_its_warm_up():
+    settings = AdamWSettings(**CONSTANT, warmup=0.1)
+    assert [settings.lr_at(Progress(step, 100), 1) for step in (0, 5, 10, 50, 100)] == [0, 0.25, 0.5, 0.5, 0.5]
+
+
+def test_with_warm_up_steps_nothing_depends_on_the_length_of_the_run():
+    settings = AdamWSettings(**CONSTANT, warmup_steps=7)
+    short, long = ([Progress(step, length) for step in range(20)] for length in (20, 1234))
+    rates = [settings.lr_at(progress, 1) for progress in short]
+    assert rates == [settings.lr_at(progress, 1) for progress in long]
+    assert rates[6:9] == [0.5 * (6 / 7), 0.5, 0.5]
+    assert {settings.decay_at(progress) for progress in short + long} == {0.04}
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly"])
+def test_warm_up_steps_are_a_share_of_the_run_for_schedules_that_fall(schedule):
+    steps = AdamWSettings(schedule=schedule, warmup_steps=25)
+    share = AdamWSettings(schedule=schedule, warmup=0.25)
+    assert steps.warmup_share(100) == 0.25
+    for step in (0, 24, 25, 70, 100):
+        assert steps.lr_at(Progress(step, 100), 8) == pytest.approx(share.lr_at(Progress(step, 100), 8))
+
+
+def test_a_warm_up_longer_than_the_run_ends_with_it():
+    assert AdamWSettings(warmup_steps=500).warmup_share(100) == 1
+    assert AdamWSettings(**CONSTANT, warmup_steps=200).lr_at(Progress(100, 100), 1) == 0.25
 
 
 def test_the_optimiser_is_chosen_by_name_and_adamw_without_one():

@@ -46,6 +46,22 @@ def test_frozen_parameters_learn_later(module):
     assert values(module, 20)[1]["top.weight"][0] > 0.5
 
 
+@pytest.mark.parametrize(
+    ("rest", "factors"),
+    [
+        ({"frozen_steps": 20}, {19: 0, 20: 1, 60: 1}),
+        ({"ramp_share": 0.5}, {10: 0.2, 25: 0.5, 50: 1}),
+        ({"frozen_share": 0.2, "ramp_share": 0.4}, {19: 0, 20: 0, 40: 0.5, 60: 1, 90: 1}),
+    ],
+)
+def test_rest_and_ramp(module, rest, factors):
+    rules = [ParamRule(name, "all", **rest) for name, _ in module.named_parameters()]
+    optimizer = build_optimizer(module, rules, SETTINGS)
+    for step, factor in factors.items():
+        lr = set_schedules(optimizer, SETTINGS, 8, Progress(step, 100))["lr"]
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(factor * lr)
+
+
 def test_parameters_under_the_same_rule_share_a_group(module):
     rules = [ParamRule(name, "all") for name, _ in module.named_parameters()]
     assert len(build_optimizer(module, rules, SETTINGS).param_groups) == 1

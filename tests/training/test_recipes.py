@@ -5,8 +5,10 @@ import pytest
 from scanlore.config import flatten, load_recipe, recipe_names, validate
 from scanlore.registry import BACKBONES
 from scanlore.training.settings import PretrainSettings
+from scanlore.training.stages import read_stages
 
-NAMES = recipe_names("pretrain")
+NAMES = [name for name in recipe_names("pretrain") if "stages" not in load_recipe(name, "pretrain")]
+STAGED = sorted(set(recipe_names("pretrain")) - set(NAMES))
 
 # 3DINO's default configuration, its key first; epochs are 1,250 steps.
 PUBLISHED = {
@@ -86,6 +88,54 @@ def test_3dino_vit_l_derived_values(large):
     assert large.optim.peak_lr(1024) == 2e-3
     shares = (large.method.teacher_temp_warmup, large.optim.warmup, large.method.freeze_last_layer)
     assert [share * large.training.steps for share in shares] == [37_500, 12_500, 1_250]
+
+
+HIGHRES = {
+    "train.data_min_axis_size": ("data.slices_above", 48),
+    "train.batch_size_per_gpu x 4": ("training.batch_size", 256),
+    "optim.epochs x train.OFFICIAL_EPOCH_LENGTH": ("training.steps", 12_500),
+    "optim.base_lr": ("optim.lr", 0.001),
+    "pos_embed made for": ("backbone.image_size", 112),
+    "crops.global_crops_size": ("views.global_crops.size", 112),
+    "crops.local_crops_size": ("views.local_crops.size", 64),
+}
+
+
+@pytest.mark.parametrize("published", PUBLISHED)
+def test_the_high_resolution_stage_differs_in_what_is_published_alone(published):
+    key, value = HIGHRES.get(published, PUBLISHED[published])
+    assert flatten(settings_of("3dino-vit-l-highres").model_dump())[key] == value
+
+
+# MediDino: section 5.1 and its public configuration, as far as it differs from DINOv2's; 100 steps are an epoch.
+MEDIDINO = {
+    "start.weights": "dinov2:vits14",
+    "backbone.name": "vit-small",
+    "backbone.patch_size": 14,
+    "backbone.drop_path": 0.4,
+    "backbone.drop_path_uniform": False,
+    "method.centering": "sinkhorn",
+    "method.momentum": (0.994, 1.0),
+    "optim.lr": 2e-4,
+    "optim.lr_rule": "sqrt-1024",
+    "optim.weight_decay": (0.04, 0.2),
+    "views.global_crops.size": 224,
+    "views.local_crops.size": 98,
+    "views.flip": 0.5,
+    "training.batch_size": 256,
+    "training.steps": 20_000,
+}
+
+
+def test_dinov2_vit_s14_is_medidino_s_configuration():
+    found = flatten(settings_of("dinov2-vit-s14").model_dump())
+    assert {key: found[key] for key in MEDIDINO} == MEDIDINO
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_every_stage_but_the_first_continues_a_network_that_fits(name):
+    stages = [stage.settings.backbone for stage in read_stages(name)]
+    assert len({(one.name, one.ndim, one.patch_size, one.num_registers) for one in stages}) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,7 +17,8 @@ PATIENCE = 120
 
 
 def start(corpus, recipe, out, *overrides):
-    return subprocess.Popen([sys.executable, "-c", COMMAND, corpus, recipe, out, *overrides])
+    # A session of its own, so that a signal can reach the loader's processes as well, as in a Slurm job
+    return subprocess.Popen([sys.executable, "-c", COMMAND, corpus, recipe, out, *overrides], start_new_session=True)
 
 
 def wait_while(condition):
@@ -65,6 +66,22 @@ def test_a_run_killed_twice_leaves_the_same_bytes(tiny_corpus, tiny_recipe, tmp_
     assert start(*command).wait(PATIENCE) == 0
     assert content(out) == uninterrupted
     assert sorted(os.listdir(out / "checkpoints")) == ["step_00000009", "step_00000010"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_job_that_is_told_to_stop_ends_well_and_goes_on(tiny_corpus, tiny_recipe, tmp_path, uninterrupted, number):
+    out = tmp_path / "run"
+    command = (tiny_corpus, tiny_recipe, out, *OVERRIDES, "training.num_workers=1")
+    process = start(*command)
+    wait_while(lambda: num_rows(out) < 4 and process.poll() is None)
+    os.killpg(process.pid, number)
+    assert process.wait(PATIENCE) == 0
+    stopped = num_rows(out)
+    assert 4 <= stopped < 10
+    assert f"step_{stopped:08d}" in os.listdir(out / "checkpoints")
+    assert start(*command).wait(PATIENCE) == 0
+    assert content(out) == uninterrupted
 
 
 def descendants(pid):

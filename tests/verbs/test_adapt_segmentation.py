@@ -12,7 +12,7 @@ from scanlore.modelfolder.segmenter import load_segmenter
 from scanlore.registry import BACKBONES, BackboneEntry
 from scanlore.tasks.labelled_case import content_ids
 from scanlore.tasks.segmentation import load_segmentation_task
-from scanlore.training import loop
+from scanlore.training.checkpoint import Saver
 from scanlore.verbs.adapt import adapt
 from scanlore.verbs.hold_out import held_out_ids
 from scanlore.verbs.pretrain import pretrain
@@ -64,8 +64,11 @@ def test_what_a_run_leaves(task, tmp_path):
         "predictions.parquet",
         "results.parquet",
         "trials.parquet",
-        "checkpoints/step_00000002/state.pt",
-        "checkpoints/step_00000004/state.pt",
+        *(
+            f"checkpoints/step_{step:08d}/{name}"
+            for step in (2, 4)
+            for name in (".metadata", "__0_0.distcp", "state.json")
+        ),
         "model/model.json",
         "model/model.safetensors",
         "model/README.md",
@@ -117,14 +120,14 @@ def test_seeds_share_their_test_cases_and_budgets_are_nested(task, tmp_path):
 
 def test_an_interrupted_run_goes_on_to_the_same_end(task, tmp_path, monkeypatch):
     run(task, tmp_path / "whole")
-    save = loop.save_checkpoint
+    save = Saver.save
 
-    def killed(out, step, *rest):
-        save(out, step, *rest)
+    def killed(saver, step, *rest):
+        save(saver, step, *rest)
         if step == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "save_checkpoint", killed)
+    monkeypatch.setattr(Saver, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         run(task, tmp_path / "cut")
     monkeypatch.undo()

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ import yaml
 
 from factories import write_nifti_file
 from scanlore.errors import ConfigError, DataError, ModelError
+from scanlore.modelfolder.checkpoint_reader import read_checkpoint
+from scanlore.modelfolder.folder import read_tensors
 from scanlore.modelfolder.reference import load_model
+from scanlore.modelfolder.seen import seen_status
 from scanlore.training.metrics import read_rows
 from scanlore.verbs.pretrain import pretrain
 
@@ -39,9 +43,15 @@ def test_the_files_of_a_run(finished):
         "scans.txt",
         "metrics.jsonl",
         "timings.jsonl",
-        "checkpoints/step_00000004/state.pt",
-        "checkpoints/step_00000006/state.pt",
+        "report.html",
+        "previews/first_batch.png",
+        *(
+            f"checkpoints/step_{step:08d}/{name}"
+            for step in (4, 6)
+            for name in (".metadata", "__0_0.distcp", "state.json")
+        ),
         "model/model.safetensors",
+        "model/heads.safetensors",
         "model/scans.txt",
         "model/model.json",
         "model/README.md",
@@ -88,7 +98,7 @@ def test_the_model_embeds_scans(finished, tmp_path):
 
 
 def test_the_model_is_the_teacher_of_the_last_checkpoint(finished):
-    state = torch.load(finished.out / "checkpoints" / "step_00000006" / "state.pt", weights_only=True)["method"]
+    state = read_checkpoint(finished.out / "checkpoints" / "step_00000006", ("teacher.",))
     for name, tensor in load_model(finished.out).backbone.state_dict().items():
         assert torch.equal(tensor, state[f"teacher.backbone.{name}"])
     both = [load_model(reference).backbone.state_dict() for reference in (finished.out, f"{finished.out}@6")]
@@ -164,12 +174,12 @@ def test_a_mistyped_key_is_answered_without_torch(tmp_path):
 
 def test_a_damaged_checkpoint_is_one_line_and_removing_it_goes_on(tiny_corpus, tiny_recipe, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    monkeypatch.setattr("scanlore.verbs.pretrain._export", lambda *_: exec("raise KeyboardInterrupt"))
+    monkeypatch.setattr("scanlore.verbs.pretrain_run._export", lambda *_: exec("raise KeyboardInterrupt"))
     with pytest.raises(KeyboardInterrupt):
         pretrain(tiny_corpus, tiny_recipe, out, device="cpu")
     monkeypatch.undo()
     last = out / "checkpoints" / "step_00000006"
-    (last / "state.pt").write_bytes(b"")
+    (last / "__0_0.distcp").write_bytes(b"")
     text = refused(ModelError, tiny_corpus, tiny_recipe, out)
     assert f"{last}: the checkpoint cannot be read" in text
     shutil.rmtree(last)
@@ -213,6 +223,100 @@ def test_a_2d_recipe(tiny_corpus, tiny_corpus_2d, tiny_recipe_2d, tmp_path, kind
     result = pretrain(corpus, tiny_recipe_2d, tmp_path / "run", SHORT, device="cpu")
     scan = write_nifti_file(tmp_path / "scan.nii", (28, 30, 26), seed=20)
     assert load_model(result.model).embed(scan).shape == (1, 192)
+
+
+STAGED = {
+    "stages": {
+        "base": {},
+        "highres": {"start_step": 2, "views": {"global_crops": {"size": 24}}, "backbone": {"image_size": 24}},
+    }
+}
+
+
+@pytest.fixture
+def staged_recipe(tiny_recipe, tmp_path):
+    path = tmp_path / "staged.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(Path(tiny_recipe).read_text()) | STAGED, sort_keys=False))
+    return str(path)
+
+
+def test_stages_follow_each_other_with_their_heads(tiny_corpus, staged_recipe, tmp_path):
+    out = tmp_path / "run"
+    command = (tiny_corpus, staged_recipe, out, ["training.steps=3", "training.checkpoint_every=1"])
+    result = pretrain(*command, device="cpu")
+    assert (result.state, result.steps, result.model) == ("new", 3, out / "model")
+    log = (out / "stages" / "highres" / "run.log").read_text()
+    assert "pos_embed" in log
+    assert "resized from 2x2x2 to 3x3x3" in log
+    assert load_model(out).preprocessing.input_size == 24
+    assert load_model(f"{out / 'stages' / 'base'}@2").preprocessing.input_size == 16
+    before = files(out)
+    assert pretrain(*command, device="cpu").state == "finished"
+    assert files(out) == before
+
+
+def test_a_staged_run_that_was_interrupted_goes_on_where_it_was(tiny_corpus, staged_recipe, tmp_path, monkeypatch):
+    import scanlore.verbs.pretrain_run as module
+
+    out, export = tmp_path / "run", module._export
+
+    def fail_in_the_second_stage(plan, folder, *rest):
+        if "highres" in str(folder):
+            raise KeyboardInterrupt
+        export(plan, folder, *rest)
+
+    monkeypatch.setattr(module, "_export", fail_in_the_second_stage)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(tiny_corpus, staged_recipe, out, ["training.steps=3"], device="cpu")
+    monkeypatch.undo()
+    base = files(out / "stages" / "base")
+    assert pretrain(tiny_corpus, staged_recipe, out, ["training.steps=3"], device="cpu").state == "continued"
+    assert files(out / "stages" / "base") == base
+    assert (out / "model" / "model.json").is_file()
+
+
+def test_a_run_can_continue_another_and_says_what_it_loaded(finished, tiny_corpus, tiny_recipe, tmp_path):
+    out = tmp_path / "run"
+    overrides = [*SHORT, "training.export_at=[1]", "optim.lr=1e-9", "health.every=1"]
+    pretrain(tiny_corpus, tiny_recipe, out, overrides, device="cpu", weights=finished.out)
+    old, new = (load_model(path).backbone.state_dict() for path in (finished.out, out))
+    assert all(torch.allclose(old[name], new[name], atol=1e-5) for name in old)
+    old, new = (read_tensors(path / "model" / "heads.safetensors") for path in (finished.out, out))
+    assert all(torch.allclose(old[name], new[name], atol=1e-5) for name in old)
+    assert "loaded: 175 tensors" in (out / "run.log").read_text()
+    assert [row["step"] for row in read_rows(out / "metrics.jsonl")] == [0, 1, 2]
+    assert load_model(f"{out}@1").num_parameters == load_model(out).num_parameters
+
+
+def test_what_the_start_saw_was_seen(finished, tiny_corpus_2d, tiny_corpus, tiny_recipe, tmp_path):
+    pretrain(tiny_corpus, tiny_recipe, tmp_path / "run", [*SHORT, "data.slices_above=25"], "cpu", finished.out)
+    assert seen_status(tmp_path / "run", ["0" * 32]) == "none"
+    (finished_ids,) = [path.read_text().splitlines() for path in [finished.out / "scans.txt"]]
+    assert seen_status(tmp_path / "run", [finished_ids[0].split()[0]]) == "scan"
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(tiny_corpus, tiny_recipe, finished, tmp_path):
+    out = tmp_path / "run"
+    text = refused(
+        ModelError, tiny_corpus, tiny_recipe, out, ["backbone.num_registers=2", f"start.weights={finished.out}"]
+    )
+    assert "register" in text
+    assert "continues a model (--weights MODEL" in refused(
+        ConfigError, tiny_corpus, tiny_recipe, out, ["start.needed=true"]
+    )
+    text = refused(ConfigError, tiny_corpus, tiny_recipe, out, ["training.batch_size=9"])
+    assert "training.batch_size 9 is larger than the corpus of 8 scans" in text
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_dry_run_writes_nothing(tiny_corpus, tiny_recipe, tmp_path):
+    result = pretrain(tiny_corpus, tiny_recipe, tmp_path / "run", device="cpu", dry_run=True)
+    assert result.state == "planned"
+    (plan,) = result.plan
+    rows = {row["what"]: row for row in plan.rows()}
+    assert {"batch", "memory of a device", "disk", "whole run"} <= rows.keys()
+    assert 0.5 < rows["memory of a device"]["measured / estimated"] < 2
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.slow

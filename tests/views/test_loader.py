@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from scanlore.errors import DataError
-from scanlore.views.loader import LoaderPlan, batches, make_batch, scan_places, to_device
+from scanlore.views.loader import Batch, LoaderPlan, batches, make_batch, scan_places, to_device
 from scanlore.views.multicrop import MultiCropPolicy
 from scanlore.views.policy import build_policy
 from scanlore.views.sampler import sample
@@ -51,6 +51,13 @@ def test_shapes_and_types(plan):
     assert all(group.pixels.dtype == torch.float16 for group in batch.groups.values())
     assert (batch.masks.shape, batch.masks.dtype, len(batch.scans)) == ((4, 64), torch.bool, 2)
     assert all(group.pixels.abs().max() <= 1 for group in batch.groups.values())
+
+
+def test_hidden_cells_are_located():
+    masks = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]], dtype=torch.bool)
+    batch = to_device(Batch(0, [], {}, masks), torch.device("cpu"), clip=False)
+    assert batch.places.tolist() == [0, 2, 11]
+    assert batch.weights.tolist() == [0.5, 0.5, 1.0]
 
 
 def test_views_are_crop_major_and_sampled_by_their_map(plan):
@@ -203,3 +210,31 @@ def test_constant_scans_give_no_nan(affine_plan):
     columns |= {name: np.full(5, value) for name, value in {"minimum": 7, "maximum": 7, "mean": 7, "std": 0}.items()}
     batch = make_batch(replace(affine_plan, scans=replace(affine_plan.scans, columns=columns)), 0)
     assert torch.equal(batch.groups["views"].pixels, torch.zeros((5, 1, 16, 16, 16), dtype=torch.float16))
+
+
+def test_batches_of_several_resolutions(plan):
+    sizes = [(8, 4, 16), (6, 2, 8)]
+    resolutions = [
+        {"share": 0.5, "global_size": big, "local_size": small, "gram_size": fine} for big, small, fine in sizes
+    ]
+    settings = MultiCropSettings.model_validate(SETTINGS | {"gram_size": 16, "resolutions": resolutions})
+    mixed = replace(plan, policy=MultiCropPolicy(settings, seed=1, patch_size=2))
+    found = set()
+    for batch in batches(mixed, 0, 8, 0):
+        edges = tuple(batch.groups[name].pixels.shape[-1] for name in ("global", "local", "gram"))
+        assert batch.masks.shape == (4, (edges[0] // 2) ** 3)
+        found.add(edges)
+    assert found == set(sizes)
+    other_rank = replace(mixed, batch_size=1, rank=1, world_size=2)
+    for number in range(4):
+        shapes = [make_batch(one, number).groups["global"].pixels.shape[2:] for one in (mixed, other_rank)]
+        assert shapes[0] == shapes[1]
+
+
+def test_gram_views_show_what_the_global_ones_do_and_get_no_transforms(plan):
+    settings = MultiCropSettings.model_validate(SETTINGS | {"gram_size": 8})
+    batch = make_batch(replace(plan, policy=MultiCropPolicy(settings, seed=1, patch_size=2)), 0)
+    before = batch.groups["gram"].pixels.float()
+    assert torch.equal(batch.groups["gram"].pixels, batch.groups["global"].pixels)
+    assert torch.equal(to_device(batch, torch.device("cpu"), clip=True).groups["gram"].pixels, before)
+    assert not torch.equal(batch.groups["global"].pixels, before)

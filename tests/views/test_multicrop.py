@@ -138,3 +138,51 @@ def test_policy_pickles(entry_of):
 def test_policy_imports_neither_torch_nor_polars():
     code = "import sys, scanlore.views.multicrop; sys.exit(bool({'torch', 'polars'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_gram_views_are_the_global_ones_on_a_finer_grid(entry_of):
+    plan = policy_of(gram_size=12).plan(entry_of((30, 32, 28)), 0)
+    assert policy_of(gram_size=12).group_sizes()["gram"] == (2, (12, 12, 12))
+    for gram, seen in zip(plan["gram"], plan["global"], strict=True):
+        np.testing.assert_allclose(lengths(gram.view), lengths(seen.view))
+        assert sorted(map(tuple, corners(gram.view).round(6))) == sorted(map(tuple, corners(seen.view).round(6)))
+        assert np.isnan(gram.draw).all()
+        assert gram.view.size == (12, 12, 12)
+
+
+def test_gram_views_change_no_other_and_are_drawn_only_when_asked(entry_of):
+    plain, asked = (policy_of(gram_size=size).plan(entry_of((30, 32, 28)), 0) for size in (None, 12))
+    assert list(plain) == ["global", "local"]
+    for group in plain:
+        for one, other in zip(plain[group], asked[group], strict=True):
+            np.testing.assert_array_equal(one.view.matrix, other.view.matrix)
+
+
+RESOLUTIONS = [
+    {"share": 0.7, "global_size": 6, "local_size": 4},
+    {"share": 0.3, "global_size": 8, "local_size": 6},
+]
+
+
+def test_batches_take_turns_in_resolutions_by_their_shares():
+    policy = policy_of(resolutions=RESOLUTIONS)
+    drawn = [policy.for_batch(number).group_sizes() for number in range(600)]
+    assert abs(np.mean([sizes["global"] == (2, (6, 6, 6)) for sizes in drawn]) - 0.7) < 0.05
+    assert all(sizes["local"][1][0] == sizes["global"][1][0] - 2 for sizes in drawn)
+    assert policy.for_batch(3) == policy.for_batch(3)
+    assert policy_of(seed=1, resolutions=RESOLUTIONS).for_batch(3).settings.resolutions == ()
+    assert [policy_of(1, resolutions=RESOLUTIONS).for_batch(n).settings for n in range(20)] != [
+        policy.for_batch(n).settings for n in range(20)
+    ]
+
+
+def test_masks_follow_the_resolution_of_their_batch():
+    policy = policy_of(resolutions=RESOLUTIONS)
+    for number in range(10):
+        batch = policy.for_batch(number)
+        assert batch.masks(number, 0, 2).shape == (4, (batch.settings.global_crops.size // 2) ** 3)
+
+
+def test_without_resolutions_the_plan_is_that_of_every_batch():
+    policy = policy_of()
+    assert policy.for_batch(5) is policy

@@ -57,3 +57,31 @@ def test_settings_survive_their_own_dump():
 def test_what_cannot_be_is_refused(cls, values):
     with pytest.raises(ValidationError):
         cls(**values)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"resolutions": [{"share": 0.5, "global_size": 96, "local_size": 48}]}, "sum to 0.5, not to 1"),
+        ({"gram_size": 48}, "gram_size 48 is below the size 96"),
+        ({"gram_size": 96, "resolutions": [{"share": 1, "global_size": 96, "local_size": 48}]}, "or nowhere"),
+    ],
+)
+def test_sizes_that_do_not_agree_are_refused(settings, words):
+    with pytest.raises(ValidationError, match=words):
+        MultiCropSettings.model_validate(settings)
+
+
+def test_all_sizes_are_told_by_their_key():
+    resolution = {"share": 1, "global_size": 112, "local_size": 64, "gram_size": 224}
+    settings = MultiCropSettings.model_validate({"gram_size": 192, "resolutions": [resolution]})
+    assert settings.crop_sizes() == {
+        "views.global_crops.size": 96,
+        "views.local_crops.size": 48,
+        "views.gram_size": 192,
+        "views.resolutions.0.global_size": 112,
+        "views.resolutions.0.local_size": 64,
+        "views.resolutions.0.gram_size": 224,
+    }
+    assert MultiCropSettings().each_resolution() == [MultiCropSettings()]
+    assert len(MultiCropSettings().crop_sizes()) == 2

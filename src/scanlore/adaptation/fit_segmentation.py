@@ -19,7 +19,7 @@ from scanlore.modelfolder.folder import fill, read_tensors, write_tensors
 from scanlore.modelfolder.segmenter import Segmenter
 from scanlore.run import write_atomically
 from scanlore.tasks.labelled_index import LabelledStore
-from scanlore.training.loop import Callbacks, LoopPlan, Row, train
+from scanlore.training.loop import Callbacks, Look, LoopPlan, Row, train
 from scanlore.training.parallel import World, default_workers
 from scanlore.views.patches import LabelledPlan, labelled_batches, to_device_labelled
 
@@ -68,7 +68,7 @@ def fit_segmentation(
     method = SegmentationMethod(plan.network.to(world.device), plan.rests, ignore)
     segmenter = Segmenter(method.network, plan.preprocessing)
     views, asked = plan.settings.views, training.num_workers
-    batches = LabelledPlan(store, views, training.batch_size // training.accumulate, seed)
+    batches = LabelledPlan(store, views, training.batch_size // training.passes, seed)
     workers = default_workers(world) if asked == "auto" else asked
     callbacks = Callbacks(
         lambda first, stop: labelled_batches(batches, first, stop, workers),
@@ -76,19 +76,20 @@ def fit_segmentation(
         _looker(segmenter, plan, out, validate),
         progress,
     )
-    train(
-        method, LoopPlan(training, plan.optim, seed, plan.settings.val_every or training.steps), out, world, callbacks
-    )
+    # A fit that was stopped is no segmenter: a signal ends the process here, and the checkpoint before counts
+    loop = LoopPlan(training, plan.optim, seed, plan.settings.val_every or training.steps, stop_margin=None)
+    train(method, loop, out, world, callbacks)
     return _select(segmenter, plan, out)
 
 
 def _looker(
     segmenter: Segmenter, plan: SegmentationPlan, out: Path, validate: Callable[[Segmenter], float] | None
-) -> Callable[[Method, Row], Row] | None:
+) -> Look | None:
     if validate is None or not plan.settings.val_every:
         return None
 
-    def look(method: Method, values: Row) -> Row:
+    def look(method: Method, network: nn.Module, values: Row) -> Row:
+        del network
         segmenter.eval()
         score = validate(segmenter)
         method.as_module().train()

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from scanlore.adaptation.segmentation_loss import cross_entropy_loss, soft_dice_loss
-from scanlore.methods.contract import Observed, ParamRule, Progress
+from scanlore.methods.contract import Observed, ParamRule, Progress, WithoutHeads
 from scanlore.views.patches import LabelledBatch
 
 
-class SegmentationMethod(nn.Module):
+class SegmentationMethod(WithoutHeads, nn.Module):
     """Dice and cross-entropy on labelled patches; parts of the network may rest for a share of the run.
 
     Args:

@@ -155,6 +155,9 @@ def _linear_decoder(
         seen = counted(_backbone_of(model).in_channels, "channel")
         what = f"the frozen model sees {seen}, the task has {num_channels}"
         raise ModelError(what, where=model.name, fix="the protocol transfer can spread a stem over several channels")
+    if model.preprocessing.mean is not None:
+        what = "the frozen model expects colours with a normalisation of their own, which patches do not get"
+        raise ModelError(what, where=model.name, fix="continue it first with start.channels=grey")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return LinearDecoder(_backbone_of(model), num_classes, settings.last_layers)

@@ -34,7 +34,13 @@ class ViTSettings(Settings):
         in_channels: Input channels.
         num_registers: Register tokens (Darcet et al. 2024).
         layer_scale: Initial LayerScale; 0 leaves it out.
-        drop_path: Stochastic depth rate, the same in every block.
+        drop_path: Stochastic depth rate.
+        drop_path_uniform: Whether it is the same in every block; otherwise it rises linearly from 0 to the last one.
+        positions: `learned`, a position embedding added to the patches, or `rope`, queries and keys of patches rotated
+            by their place (axial RoPE, Heo et al. 2024), which works on any grid.
+        rope_base: Longest period of the rotations, relative to half a view (rope only).
+        rope_rescale: In training, places are multiplied by a factor drawn from [1/r, r], the same for a whole group of
+            views (rope only; 2 in DINOv3).
         pos_interpolation: How the position embedding is resized: linear in 3DINO, cubic (2D only) in DINOv2.
         pos_offset: Added to the target grid before the scale is computed; 0.1 in weights published without registers.
         pos_antialias: Whether resizing the position embedding to a smaller grid is anti-aliased (2D only).
@@ -48,6 +54,10 @@ class ViTSettings(Settings):
     num_registers: int = Field(0, ge=0)
     layer_scale: float = Field(1e-5, ge=0)
     drop_path: float = Field(0.0, ge=0, lt=1)
+    drop_path_uniform: bool = True
+    positions: Literal["learned", "rope"] = "learned"
+    rope_base: float = Field(100.0, gt=0)
+    rope_rescale: float = Field(1.0, ge=1)
     pos_interpolation: Literal["linear", "cubic"] = "linear"
     pos_offset: float = 0.0
     pos_antialias: bool = False
@@ -64,6 +74,9 @@ class ViTSettings(Settings):
             raise ValueError(msg)
         if self.ndim == 3 and (self.pos_interpolation == "cubic" or self.pos_antialias):
             msg = "cubic or anti-aliased position embeddings exist for ndim 2 only"
+            raise ValueError(msg)
+        if self.positions == "learned" and self.rope_rescale > 1:
+            msg = "rope_rescale is for rotary positions; set positions to rope"
             raise ValueError(msg)
         return self
 

@@ -14,10 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scanlore.backbones.features import Features, layer_indices
+from scanlore.backbones.positions import resize_grid
+from scanlore.backbones.rotary import Rotation, angles, rescale, rotation
 from scanlore.backbones.settings import ViTSettings
-from scanlore.backbones.vit_layers import Block, pack
+from scanlore.backbones.vit_layers import Block, Packing, pack
 from scanlore.errors import DataError
 from scanlore.registry import BACKBONES
+
+INIT_STD = 0.02
+"""Of linear layers and positions. DINOv2's truncation at 2 lies a hundred times as far out: it never cuts anything."""
 
 
 @dataclass(frozen=True)
@@ -70,27 +75,32 @@ class ViT(nn.Module):
         self.embed_dim, self.num_layers = entry.embed_dim, entry.depth
         self.map_dims: tuple[int, ...] = (entry.embed_dim,)
         self.map_strides: tuple[int, ...] = (settings.patch_size,)
-        dim, self.grid_edge = entry.embed_dim, settings.image_size // settings.patch_size
+        dim, self.head_dim = entry.embed_dim, entry.embed_dim // entry.num_heads
+        self.grid_edge = settings.image_size // settings.patch_size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid_edge**settings.ndim, dim))
+        self.has_learned_positions = settings.positions == "learned"
+        if self.has_learned_positions:
+            self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid_edge**settings.ndim, dim))
         self.mask_token = nn.Parameter(torch.zeros(1, dim))
         if settings.num_registers:
             self.register_tokens = nn.Parameter(torch.zeros(1, settings.num_registers, dim))
         self.patch_embed = PatchEmbed(settings, dim)
         self.blocks = nn.ModuleList(
-            Block(dim, entry.num_heads, entry.ffn, settings.layer_scale, settings.drop_path) for _ in range(entry.depth)
+            Block(dim, entry.num_heads, entry.ffn, settings.layer_scale, rate)
+            for rate in _drop_rates(settings, entry.depth)
         )
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self._init_weights()
 
     def _init_weights(self) -> None:
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if self.has_learned_positions:
+            nn.init.normal_(self.pos_embed, std=INIT_STD)
         nn.init.normal_(self.cls_token, std=1e-6)
         if self.settings.num_registers:
             nn.init.normal_(self.register_tokens, std=1e-6)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=INIT_STD)
                 nn.init.zeros_(module.bias)
 
     # For methods
@@ -111,15 +121,33 @@ class ViT(nn.Module):
         Returns:
             Tokens after the final norm, one per group.
         """
+        tokens_TD, packing = self._pack(view_groups, masks, keep)
+        for block in self.blocks:
+            tokens_TD = block(tokens_TD, packing)
+        return [self._tokens(group) for group in packing.split(self.norm(tokens_TD))]
+
+    def _pack(
+        self,
+        view_groups: list[Tensor],
+        masks: list[Tensor | None] | None = None,
+        keep: list[Tensor | None] | None = None,
+    ) -> tuple[Tensor, Packing]:
+        """Return the input of the first block."""
         none: list[Tensor | None] = [None] * len(view_groups)
         embedded = [
             self.embed(views, mask, kept)
             for views, mask, kept in zip(view_groups, masks or none, keep or none, strict=True)
         ]
-        tokens_TD, packing = pack(embedded)
-        for block in self.blocks:
-            tokens_TD = block(tokens_TD, packing)
-        return [self._tokens(group) for group in packing.split(self.norm(tokens_TD))]
+        if self.has_learned_positions:
+            return pack(embedded)
+        return pack(embedded, tuple(map(self._rotation, view_groups, keep or none)))
+
+    def _rotation(self, x: Tensor, keep: Tensor | None) -> Rotation:
+        grid = tuple(edge // self.patch_size for edge in x.shape[2:])
+        turns = angles(grid, self.head_dim, self.settings.rope_base, x.device)
+        if self.training and self.settings.rope_rescale > 1:
+            turns = turns * rescale(self.settings.rope_rescale, x.device)
+        return rotation(turns, self.num_prefix, keep)
 
     def _tokens(self, normed_BND: Tensor) -> Tokens:
         return Tokens(normed_BND[:, 0], normed_BND[:, self.num_prefix :])
@@ -130,7 +158,7 @@ class ViT(nn.Module):
         return 1 + self.settings.num_registers
 
     def embed(self, x: Tensor, mask: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
-        """Return input tokens `(B, prefix + N, D)` with their positions.
+        """Return input tokens `(B, prefix + N, D)`, with their positions where these are learned.
 
         Args:
             x: `(B, C, *spatial)`.
@@ -141,15 +169,16 @@ class ViT(nn.Module):
             DataError: The views do not fit this network.
         """
         self._check(x)
-        patches = self.patch_embed(x)
+        patches: Tensor = self.patch_embed(x)
         if mask is not None:
             patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
-        grid = tuple(edge // self.patch_size for edge in x.shape[2:])
-        position = self._positions(grid)
-        patches = patches + position[:, 1:]
+        cls: Tensor = self.cls_token
+        if self.has_learned_positions:
+            position = self._positions(tuple(edge // self.patch_size for edge in x.shape[2:]))
+            patches, cls = patches + position[:, 1:], cls + position[:, :1]
         if keep is not None:
             patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))
-        cls = (self.cls_token + position[:, :1]).expand(len(x), -1, -1)
+        cls = cls.expand(len(x), -1, -1)
         prefix = [cls, self.register_tokens.expand(len(x), -1, -1)] if self.settings.num_registers else [cls]
         return torch.cat([*prefix, patches], dim=1)
 
@@ -163,19 +192,8 @@ class ViT(nn.Module):
 
     def _positions(self, grid: tuple[int, ...]) -> Tensor:
         """Return the position embedding for a grid, resized where it is not the one it was made for."""
-        if grid == (self.grid_edge,) * self.ndim:
-            return self.pos_embed
-        stored = self.pos_embed[:, 1:].float().unflatten(1, (self.grid_edge,) * self.ndim).movedim(-1, 1)
-        linear = "trilinear" if self.ndim == 3 else "bilinear"
-        mode = "bicubic" if self.settings.pos_interpolation == "cubic" else linear
-        options = {"mode": mode, "antialias": True} if self.settings.pos_antialias else {"mode": mode}
-        if self.settings.pos_offset:
-            scale = tuple((edge + self.settings.pos_offset) / self.grid_edge for edge in grid)
-            resized = F.interpolate(stored, scale_factor=scale, **options)
-        else:
-            resized = F.interpolate(stored, size=grid, **options)
-        patches = resized.flatten(2).mT.to(self.pos_embed.dtype)
-        return torch.cat([self.pos_embed[:, :1], patches], dim=1)
+        stored = (self.grid_edge,) * self.ndim
+        return self.pos_embed if grid == stored else resize_grid(self.pos_embed, stored, grid, self.settings)
 
     # For those who use features
 
@@ -202,7 +220,7 @@ class ViT(nn.Module):
 
     def steps(self, x: Tensor, last: int) -> Iterator[Tensor]:
         """Yield the un-normed tokens `(B, prefix + N, D)` behind each block up to block `last`."""
-        tokens_TD, packing = pack([self.embed(x)])
+        tokens_TD, packing = self._pack([x])
         for block in self.blocks[: last + 1]:
             tokens_TD = block(tokens_TD, packing)
             yield packing.split(tokens_TD)[0]
@@ -210,14 +228,20 @@ class ViT(nn.Module):
     def attention(self, x: Tensor, layer: int = -1) -> Tensor:
         """Return attention weights `(B, heads, prefix + N, prefix + N)` of a block; the last by default."""
         index = range(self.num_layers)[layer]
-        tokens_TD, packing = pack([self.embed(x)])
+        tokens_TD, packing = self._pack([x])
         for block in self.blocks[:index]:
             tokens_TD = block(tokens_TD, packing)
         block = cast(Block, self.blocks[index])
-        return block.attn.weights(block.norm1(packing.split(tokens_TD)[0]))
+        return block.attn.weights(block.norm1(tokens_TD), packing)
 
     def layer_id(self, name: str) -> int:
         """Return the depth of a parameter for layer-wise decay: 0 for the input, i + 1 for block i, the norm on top."""
         if name.startswith("blocks."):
             return int(name.split(".")[1]) + 1
         return self.num_layers + 1 if name.startswith("norm.") else 0
+
+
+def _drop_rates(settings: ViTSettings, depth: int) -> list[float]:
+    if settings.drop_path_uniform:
+        return [settings.drop_path] * depth
+    return [settings.drop_path * index / max(1, depth - 1) for index in range(depth)]

@@ -12,15 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scanlore.backbones.rotary import Rotation
+
 SMALL_VIEW = 512
 """Tokens of a view up to which attention on a CPU is two plain matrix products."""
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Where groups lie in a packed token matrix: `(views, tokens per view)` of each, in order."""
+    """Where groups lie in a packed token matrix, and how their tokens turn.
+
+    Attributes:
+        groups: `(views, tokens per view)` of each, in order.
+        rotations: Of each group, where positions are rotary.
+    """
 
     groups: tuple[tuple[int, int], ...]
+    rotations: tuple[Rotation, ...] = ()
 
     @property
     def lengths(self) -> list[int]:
@@ -33,9 +41,9 @@ class Packing:
         return [part.unflatten(0, group) for part, group in zip(parts, self.groups, strict=True)]
 
 
-def pack(groups_BND: list[Tensor]) -> tuple[Tensor, Packing]:
+def pack(groups_BND: list[Tensor], rotations: tuple[Rotation, ...] = ()) -> tuple[Tensor, Packing]:
     """Pack groups of tokens into one matrix."""
-    packing = Packing(tuple((int(group.shape[0]), int(group.shape[1])) for group in groups_BND))
+    packing = Packing(tuple((int(group.shape[0]), int(group.shape[1])) for group in groups_BND), rotations)
     if len(groups_BND) == 1:
         return groups_BND[0].flatten(0, 1), packing
     return torch.cat([group.flatten(0, 1) for group in groups_BND]), packing
@@ -53,22 +61,25 @@ class Attention(nn.Module):
     def forward(self, tokens_TD: Tensor, packing: Packing) -> Tensor:
         """Return attended tokens, `(T, D)`."""
         parts = packing.split(self.qkv(tokens_TD))
-        out: Tensor = self.proj(torch.cat([self._attend(part) for part in parts]))
+        rotations = packing.rotations or (None,) * len(parts)
+        attended = [self._attend(part, rotation) for part, rotation in zip(parts, rotations, strict=True)]
+        out: Tensor = self.proj(torch.cat(attended))
         return out
 
-    def _attend(self, qkv_BN3D: Tensor) -> Tensor:
-        q, k, v = self._heads(qkv_BN3D)
+    def _attend(self, qkv_BN3D: Tensor, rotation: Rotation | None) -> Tensor:
+        q, k, v = self._heads(qkv_BN3D, rotation)
         attend = _attend_by_products if _is_small_bf16_on_cpu(q) else F.scaled_dot_product_attention
         attended_BHNd: Tensor = attend(q, k, v)
         return attended_BHNd.transpose(1, 2).flatten(2).flatten(0, 1)
 
-    def _heads(self, qkv_BN3D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, qkv_BN3D: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = qkv_BN3D.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        return q, k, v
+        return (q, k, v) if rotation is None else (rotation(q), rotation(k), v)
 
-    def weights(self, tokens_BND: Tensor) -> Tensor:
-        """Return attention weights `(B, heads, N, N)`; each row sums to one."""
-        q, k, _ = self._heads(self.qkv(tokens_BND))
+    def weights(self, tokens_TD: Tensor, packing: Packing) -> Tensor:
+        """Return attention weights `(B, heads, N, N)` of the one group of tokens; each row sums to one."""
+        (part,) = packing.split(self.qkv(tokens_TD))
+        q, k, _ = self._heads(part, packing.rotations[0] if packing.rotations else None)
         scores_BHNN: Tensor = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
         return scores_BHNN.softmax(-1)
 
@@ -170,12 +181,13 @@ class Block(nn.Module):
 
 def _draw_views(packing: Packing, rate: float, device: torch.device) -> tuple[Tensor, Tensor, Packing]:
     """Draw the views of each group that are computed; returns their token rows, their scale and their packing."""
-    rows, scales, groups, offset = [], [], [], 0
-    for views, tokens in packing.groups:
+    rows, scales, groups, rotations, offset = [], [], [], [], 0
+    for index, (views, tokens) in enumerate(packing.groups):
         count = max(1, int(views * (1 - rate)))
         chosen = torch.randperm(views, device=device)[:count]
+        rotations += [rotation.of_views(chosen) for rotation in packing.rotations[index : index + 1]]
         rows.append((chosen[:, None] * tokens + torch.arange(tokens, device=device) + offset).flatten())
         scales.append(torch.full((count * tokens, 1), views / count, device=device))
         groups.append((count, tokens))
         offset += views * tokens
-    return torch.cat(rows), torch.cat(scales), Packing(tuple(groups))
+    return torch.cat(rows), torch.cat(scales), Packing(tuple(groups), tuple(rotations))

@@ -7,23 +7,9 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from scanlore.methods.schedules import Progress
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands.
-
-    Attributes:
-        step: Optimiser steps done.
-        num_steps: Of the whole run.
-    """
-
-    step: int
-    num_steps: int
-
-    @property
-    def share(self) -> float:
-        """Share of the run that is done, 0 to 1."""
-        return self.step / max(1, self.num_steps)
+__all__ = ["Method", "Observed", "ParamRule", "Progress", "WithoutHeads", "has_decay"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +23,8 @@ class ParamRule:
         is_patch_embed: Whether the learning rate of the patch embedding applies.
         decay: Whether weight decay applies.
         frozen_share: Share of the run in which its learning rate is zero.
+        frozen_steps: Steps in which it is zero, however long the run is.
+        ramp_share: Further share of the run, behind `frozen_share`, in which its learning rate rises linearly.
     """
 
     name: str
@@ -45,6 +33,8 @@ class ParamRule:
     is_patch_embed: bool = False
     decay: bool = True
     frozen_share: float = 0.0
+    frozen_steps: int = 0
+    ramp_share: float = 0.0
 
 
 @dataclass
@@ -84,9 +74,47 @@ class Method(Protocol):
         """Return the network to keep."""
         ...
 
+    def heads(self) -> dict[str, Tensor]:
+        """Return what belongs to the exported network besides it: the tensors a continued run starts from, by name."""
+        ...
+
+    def start_from(self, heads: dict[str, Tensor]) -> None:
+        """Start from a trained model, whose weights are in the backbone that learns already.
+
+        Args:
+            heads: As `heads` gave them; those that are missing stay fresh.
+
+        Raises:
+            ModelError: They are not those of this method; nothing was changed.
+        """
+        ...
+
+    def rest_backbone(self, share: float, ramp: float) -> None:
+        """Keep the backbone still while fresh heads learn; before `param_rules` is asked.
+
+        Args:
+            share: Share of the run in which it rests.
+            ramp: Further share in which its learning rate rises linearly.
+        """
+        ...
+
     def as_module(self) -> nn.Module:
         """Return the method as the module it is."""
         ...
+
+
+class WithoutHeads:
+    """The part of a method's contract that is about heads, for methods that have none."""
+
+    def heads(self) -> dict[str, Tensor]:
+        """Return nothing."""
+        return {}
+
+    def start_from(self, heads: dict[str, Tensor]) -> None:
+        """Do nothing: the backbone is all there is."""
+
+    def rest_backbone(self, share: float, ramp: float) -> None:
+        """Do nothing: no head needs time."""
 
 
 def has_decay(name: str) -> bool:

@@ -1,9 +1,38 @@
-"""Schedules as pure functions of the share of the run that is done, 0 to 1."""
+"""Where a run stands, and schedules as pure functions of it; torch-free."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: Optimiser steps done.
+        num_steps: Of the whole run.
+    """
+
+    step: int
+    num_steps: int
+
+    @property
+    def share(self) -> float:
+        """Share of the run that is done, 0 to 1."""
+        return self.step / max(1, self.num_steps)
+
+    def ramp(self, share: float, steps: int | None = None) -> float:
+        """Return how much of a first phase is done, 0 to 1.
+
+        Args:
+            share: Length of the phase as a share of the run.
+            steps: Its length in steps in place of that, the same however long the run is.
+        """
+        done, length = (self.share, share) if steps is None else (self.step, steps)
+        return 1.0 if done >= length else done / length
 
 
 def cosine(start: float, end: float, share: float) -> float:

@@ -9,7 +9,11 @@ from typing import Any
 from scanlore.errors import ModelError
 
 FORMAT_VERSION = 1
-GRAMMAR = "a model folder, a pretraining run, RUN@STEP, random:NAME, random:PATH or pixels:EDGE"
+KINDS = ("random", "pixels", "dinov2", "3dino", "timm", "hf")
+GRAMMAR = (
+    "a model folder, a pretraining run, RUN@STEP, random:NAME, random:PATH, pixels:EDGE, dinov2:NAME, dinov2:FILE, "
+    "3dino:FILE, timm:NAME, hf:ORG/NAME or hf:FOLDER"
+)
 
 
 def read_backbone_facts(folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from scanlore.modelfolder.facts import FORMAT_VERSION, read_backbone_facts
 from scanlore.modelfolder.preprocessing import Preprocessing
 from scanlore.run import write_atomically
 
+HEADS = "heads.safetensors"
+OWN_LICENCE = "of the one who trained it"
 CARD = """# {name}
 
 A backbone pretrained with Scanlore {version}.
@@ -46,7 +49,8 @@ def save_model_folder(
     architecture: ViTSettings | ResEncSettings,
     preprocessing: Preprocessing,
     provenance: dict[str, Any],
-    licence: str = "of the one who trained it",
+    licence: str = OWN_LICENCE,
+    heads: dict[str, Tensor] | None = None,
 ) -> None:
     """Write a model folder; each file is whole or not there.
 
@@ -57,7 +61,11 @@ def save_model_folder(
         preprocessing: What turns a scan into its input.
         provenance: Recipe, data and steps it comes from.
         licence: Of the weights; travels with them.
+        heads: What a later stage starts from besides the backbone; nobody else needs it.
     """
+    if heads:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / HEADS, save({name: t.detach().cpu().contiguous() for name, t in heads.items()}))
     facts = {
         "architecture": architecture.model_dump(mode="json"),
         "preprocessing": preprocessing.model_dump(mode="json"),
@@ -107,9 +115,24 @@ def load_model_folder(folder: Path) -> tuple[nn.Module, Preprocessing, dict[str,
         preprocessing = validate(Preprocessing, facts["preprocessing"], where=f"{folder / 'model.json'}")
     except ConfigError as error:
         raise ModelError(error.what, where=error.where, fix="it was written by another version") from None
-    backbone = build_backbone(architecture, seed=0)
-    fill(backbone, read_tensors(folder / "model.safetensors"), folder / "model.safetensors")
-    return backbone, preprocessing, facts
+    path = folder / "model.safetensors"
+    return network_of(architecture, read_tensors(path), path), preprocessing, facts
+
+
+def network_of(architecture: ViTSettings | ResEncSettings, tensors: dict[str, Tensor], where: object) -> nn.Module:
+    """Build a network from its weights, which `fill` checks.
+
+    Raises:
+        ModelError: They do not fit.
+    """
+    if isinstance(architecture, ResEncSettings):
+        network: nn.Module = build_backbone(architecture, seed=0)
+    else:
+        with torch.device("meta"):  # every tensor is filled: first weights would be drawn for nothing
+            network = build_backbone(architecture)
+        network = network.to_empty(device="cpu")
+    fill(network, tensors, where)
+    return network
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

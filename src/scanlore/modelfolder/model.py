@@ -69,6 +69,8 @@ class Model(nn.Module):
     def views(self, scan: Scan) -> Tensor:
         """Return the views of a scan, `(V, C, *spatial)` float32: one per channel, and per slice for 2D models.
 
+        A colour image is one view for a network that normalises as many colours.
+
         Args:
             scan: 2D or 3D.
 
@@ -78,21 +80,31 @@ class Model(nn.Module):
         self._check(scan)
         size, rule, outside = self.preprocessing.shape, self.preprocessing.mip_rule, self.preprocessing.outside
         views = []
-        for voxels in scan.voxels:
+        for voxels in self._seen_at_once(scan):
             stats = intensity_stats(voxels)
             scaling = linear_map(self.preprocessing.scaling, stats, self.preprocessing.window)
-            pyramid = _pyramid(voxels, scan.through_axis, stats)
+            pyramids = [_pyramid(channel, scan.through_axis, stats) for channel in voxels]
             for matrix in self._channel_maps(scan, voxels, stats):
-                views.append(sample(pyramid, View(matrix, size), scaling, rule, outside))
-        stacked = torch.stack(views)[:, None]
-        return stacked.expand(-1, self.preprocessing.in_channels, *size)
+                view = View(matrix, size)
+                views.append(torch.stack([sample(pyramid, view, scaling, rule, outside) for pyramid in pyramids]))
+        stacked = torch.stack(views).expand(-1, self.preprocessing.in_channels, *size)
+        return normalised(stacked, self.preprocessing)
 
     def view_affines(self, scan: Scan) -> list[npt.NDArray[np.float64]]:
         """Return, for each view of `views`, the map from its grid to the scan's voxels, `(S, V + 1)`."""
         self._check(scan)
         return [
-            matrix for voxels in scan.voxels for matrix in self._channel_maps(scan, voxels, intensity_stats(voxels))
+            matrix
+            for voxels in self._seen_at_once(scan)
+            for matrix in self._channel_maps(scan, voxels, intensity_stats(voxels))
         ]
+
+    def _seen_at_once(self, scan: Scan) -> list[npt.NDArray[np.generic]]:
+        """Return `(C, *spatial)` for each view: the colours of an image together, other channels one by one."""
+        facts = self.preprocessing
+        if facts.mean is not None and scan.ndim == 2 and scan.num_channels == facts.in_channels:
+            return [scan.voxels]
+        return [voxels[None] for voxels in scan.voxels]
 
     def _check(self, scan: Scan) -> None:
         if self.preprocessing.ndim > scan.ndim:
@@ -105,7 +117,7 @@ class Model(nn.Module):
     ) -> list[npt.NDArray[np.float64]]:
         box = tuple(slice(0, edge) for edge in scan.shape)
         if self.preprocessing.crop == "foreground":
-            box = foreground_box(voxels, stats.p0_05)
+            box = foreground_box(voxels[0] if len(voxels) == 1 else voxels.max(axis=0), stats.p0_05)
         start = np.array([part.start for part in box])
         length = np.array([part.stop - part.start for part in box])
         spacing = None if scan.spacing is None else np.array(scan.spacing)
@@ -147,6 +159,20 @@ def choose_embedding(features: Features, embedding: str) -> Tensor:
     """Return what represents a view: `cls`, `mean` or `cls+mean`, `(B, E)`."""
     parts = {"cls": features.embeddings[-1], "mean": features.pooled}
     return torch.cat([parts[name] for name in embedding.split("+")], dim=-1)
+
+
+def normalised(views: Tensor, facts: Preprocessing) -> Tensor:
+    """Return views `(V, C, *spatial)` with the mean and deviation of the colours a network was trained on.
+
+    Args:
+        views: Scaled; in [-1, 1] where there is anything to do.
+        facts: With `mean` and `std`, or without, which returns the views as they are.
+    """
+    if facts.mean is None or facts.std is None:
+        return views
+    shape = (-1, *[1] * facts.ndim)
+    mean, std = (torch.tensor(values, device=views.device).view(shape) for values in (facts.mean, facts.std))
+    return ((views + 1) / 2 - mean) / std
 
 
 def grid_map(

@@ -1,7 +1,8 @@
-"""The training loop: the same for every method, exactly resumable."""
+"""The training loop: the same for every method, exactly resumable, on any number of devices."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -12,39 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scanlore.backbones.device import autocast
 from scanlore.errors import ScanloreError
 from scanlore.memory import keep_freed_memory
-from scanlore.methods.contract import Method, Progress
-from scanlore.training.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
+from scanlore.methods.contract import Method
+from scanlore.training.checkpoint import Saver, newest_checkpoint
+from scanlore.training.compiling import is_compiled, uncompiled
 from scanlore.training.metrics import MetricsWriter
-from scanlore.training.optim_settings import OptimSettings
-from scanlore.training.optimizer import build_optimizer, clip_parts, set_schedules
-from scanlore.training.parallel import World, accumulating, replicate
-from scanlore.training.settings import TrainingSettings
-from scanlore.views.randomness import keyed_seed
+from scanlore.training.parallel import World, gathered, telling_lost_processes
+from scanlore.training.signals import REASONS, StopRequests, stop_requests
+from scanlore.training.step import Done, LoopPlan, Row, Trainer
+
+__all__ = ["Callbacks", "Look", "LoopPlan", "Row", "TrainEnd", "train"]
 
 logger = logging.getLogger("scanlore")
-REMEDY = "lower the learning rate or use training.precision=fp32"
-Row = dict[str, Any]
-Look = Callable[[Method, Row], Row]
-
-
-@dataclass(frozen=True)
-class LoopPlan:
-    """What the loop needs of the settings of a run, with every `auto` resolved.
-
-    Attributes:
-        training: Steps, batch size and checkpoints.
-        optim: The optimiser.
-        seed: Of the run.
-        look_every: Steps between looks.
-    """
-
-    training: TrainingSettings
-    optim: OptimSettings
-    seed: int
-    look_every: int
+Look = Callable[[Method, nn.Module, Row], Row]
+SAVE_FAILED = 1 + len(REASONS)
+"""Stop code of a process whose last checkpoint could not be written."""
 
 
 @dataclass
@@ -54,152 +38,197 @@ class Callbacks:
     Attributes:
         batches: `(first, stop) -> batches`, the numbered batches of this rank.
         prepare: Moves a batch to the device and augments it there.
-        look: Called by the main process every `look_every` steps; returns values for the metrics; `None` never looks.
+        look: `(method, exported network, values) -> values for the metrics`, called by the main process every
+            `look_every` steps, where it is not `None`. The network is whole; a sharded method cannot be called.
         progress: Called by the main process after every step with the rows of metrics and timings.
+        export: `(step, exported network, its heads)`, called by the main process at each step of `export_at` and once
+            behind the last step, also when a finished run is asked for again.
+        blame: Says which scans of a batch, as `batches` gives it, hold voxels that are not finite; called when a step
+            was skipped.
     """
 
     batches: Callable[[int, int], Iterator[Any]]
     prepare: Callable[[Any], Any]
     look: Look | None
     progress: Callable[[Row, Row], None]
+    export: Callable[[int, nn.Module, dict[str, Tensor]], None] | None = None
+    blame: Callable[[Any], str] | None = None
 
 
-def train(method: Method, plan: LoopPlan, out: Path, world: World, callbacks: Callbacks) -> int:
-    """Train until the last step, from the newest checkpoint where there is one.
+@dataclass(frozen=True)
+class TrainEnd:
+    """How training ended.
+
+    Attributes:
+        start: Step it started from; 0 for a new run.
+        step: Steps done.
+        stopped_by: What stopped it behind a whole checkpoint; `None` behind the last step.
+    """
+
+    start: int
+    step: int
+    stopped_by: str | None = None
+
+
+def train(method: Method, plan: LoopPlan, out: Path, world: World, callbacks: Callbacks) -> TrainEnd:
+    """Train until the last step or a request to stop, from the newest checkpoint where there is one.
 
     Args:
-        method: On `world.device`.
+        method: On `world.device`, equal on every process.
         plan: Of the run.
         out: The run folder.
         world: Where this process stands.
         callbacks: Data, health and progress.
 
-    Returns:
-        The step that training started from; 0 for a new run.
-
     Raises:
-        ScanloreError: The gradients were not finite for too many steps in a row, or a scan cannot be read.
+        ScanloreError: The gradients were not finite for too many steps in a row, a scan cannot be read, or another
+            process has ended.
+        OSError: A checkpoint could not be written.
     """
     keep_freed_memory()
-    loop = _Loop(method, plan, world, callbacks.prepare)
-    steps = checkpoint_steps(out)
-    if steps:
-        loop.restore(load_checkpoint(out, steps[-1]))
-    start = loop.step
-    writer = MetricsWriter(out, start) if world.is_main else None
-    try:
-        _run(loop, out, callbacks, writer)
-    finally:
-        if writer:
-            writer.close()
-    return start
-
-
-def _run(loop: _Loop, out: Path, callbacks: Callbacks, writer: MetricsWriter | None) -> None:
-    training = loop.plan.training
-    first, stop = (step * training.accumulate for step in (loop.step, training.steps))
-    batches = _timed(callbacks.batches(first, stop))
-    while loop.step < training.steps:
-        began = time.perf_counter()
-        values, waited = loop.do_step(batches)
-        every = loop.plan.look_every
-        is_last = loop.step == training.steps
-        if writer is not None:
-            if callbacks.look and (loop.step % every == 0 or is_last):
-                values |= callbacks.look(loop.method, values)
-            seconds = time.perf_counter() - began
-            scans = training.batch_size / seconds
-            timings = {"step": loop.step, "seconds": seconds, "data_wait": waited / seconds, "scans_per_second": scans}
-            writer.write(values, timings)
-            callbacks.progress(values, timings)
-            if loop.step % training.checkpoint_every == 0 or is_last:
-                save_checkpoint(out, loop.step, loop.state(), training.keep_checkpoints)
-    loop.end()
-
-
-def _timed(batches: Iterator[Any]) -> Iterator[tuple[Any, float]]:
-    while True:
-        began = time.perf_counter()
+    with telling_lost_processes(world), stop_requests(plan.stop_margin) as requests:
+        trainer = Trainer(method, plan, world, callbacks.prepare)
+        saver = Saver(out, plan.training.keep_checkpoints, world)
+        newest = newest_checkpoint(out, world)
+        if newest is not None:
+            trainer.restore(newest, saver.group)
+            saver.last_step = trainer.step
+        run = _Run(trainer, saver, out, callbacks, requests)
         try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        yield batch, time.perf_counter() - began
+            return run()
+        finally:
+            run.close()
 
 
-class _Loop:
-    """State that changes from step to step."""
+class _Run:
+    """A trainer with what surrounds it: data, looks, exports, metrics and checkpoints."""
 
-    def __init__(self, method: Method, plan: LoopPlan, world: World, prepare: Callable[[Any], Any]) -> None:
-        self.method, self.plan, self.world, self.prepare = method, plan, world, prepare
-        self.module = method.as_module().train()
-        self.call: nn.Module = replicate(self.module, world)
-        self.rules = method.param_rules()
-        self.optimizer = build_optimizer(self.module, self.rules, plan.optim)
-        self.step, self.num_bad, self.num_skipped = 0, 0, 0
+    def __init__(self, trainer: Trainer, saver: Saver, out: Path, callbacks: Callbacks, requests: StopRequests) -> None:
+        self.trainer, self.saver, self.callbacks, self.requests = trainer, saver, callbacks, requests
+        self.out = out
+        self.plan, self.world, self.start = trainer.plan, trainer.world, trainer.step
+        # A look before the first step leaves a row of step 0, which is written anew with all others
+        self.writer = MetricsWriter(out, self.start or -1) if self.world.is_main else None
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "num_bad": self.num_bad,
-            "num_skipped": self.num_skipped,
-            "method": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+    def __call__(self) -> TrainEnd:
+        """Train."""
+        training, passes = self.plan.training, self.plan.training.passes
+        if self.plan.look_first and self.start == 0:
+            self._write(self._look({"step": 0}), None)
+        batches = _timed(self.callbacks.batches(self.start * passes, training.steps * passes))
+        stop_code = 0
+        try:
+            while self.trainer.step < training.steps and not stop_code:
+                stop_code = self._do_step(batches)
+        finally:
+            batches.close()
+        self.saver.wait()
+        step = self.trainer.step
+        if step < training.steps:
+            logger.info("stopped by %s at step %d; the same command goes on", REASONS[stop_code - 1], step)
+            return TrainEnd(self.start, step, REASONS[stop_code - 1])
+        self.trainer.end()
+        self._export()
+        return TrainEnd(self.start, step)
+
+    def _do_step(self, batches: Iterator[tuple[Any, float]]) -> int:
+        """Do a step and what is due behind it; returns the agreed stop code."""
+        training, began = self.plan.training, time.perf_counter()
+        done = self.trainer.do_step(batches, self._stop_code)
+        if not done.is_finite:
+            self._tell_skipped()
+        self.trainer.check()
+        if done.stop_code == SAVE_FAILED:
+            self.saver.wait()
+            raise ScanloreError("another process could not write its part of the last checkpoint")
+        step = self.trainer.step
+        is_last = step == training.steps
+        every = self.plan.look_every
+        values = done.values
+        if every and (step % every == 0 or is_last):
+            values = self._look(values)
+        self._write(values, self._timings(done, time.perf_counter() - began))
+        if step in self.plan.export_at and not is_last:
+            self._export()
+        if step % training.checkpoint_every == 0 or is_last or done.stop_code:
+            self.saver.save(step, self.trainer.tensors(), self.trainer.numbers())
+        return done.stop_code
+
+    def _stop_code(self) -> int:
+        return SAVE_FAILED if self.saver.has_failed else self.requests.code
+
+    def _timings(self, done: Done, seconds: float) -> Row:
+        scans = self.plan.training.batch_size / seconds
+        row = {
+            "step": self.trainer.step,
+            "seconds": seconds,
+            "data_wait": done.data_wait / seconds,
+            "scans_per_second": scans,
         }
+        if self.world.device.type == "cuda":
+            row["peak_memory_gb"] = torch.cuda.max_memory_allocated(self.world.device) / 1e9
+        return row
 
-    def restore(self, state: dict[str, Any]) -> None:
-        self.module.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.num_bad, self.num_skipped = state["step"], state["num_bad"], state["num_skipped"]
+    def _write(self, values: Row, timings: Row | None) -> None:
+        if self.writer is None:
+            return
+        self.writer.write(values, timings)
+        if values["step"] == self.start + 1:
+            self.writer.add_picture("first batch", self.out / "previews" / "first_batch.png", values["step"])
+        if timings is not None:
+            self.callbacks.progress(values, timings)
 
-    def do_step(self, batches: Iterator[tuple[Any, float]]) -> tuple[Row, float]:
-        """Do one optimiser step; returns its metrics and the seconds spent waiting for data."""
-        progress = Progress(self.step, self.plan.training.steps)
-        scheduled = set_schedules(self.optimizer, self.plan.optim, self.plan.training.batch_size, progress)
-        terms, waited = self._accumulate(batches, progress)
-        norms = clip_parts(self.module, self.rules, self.plan.optim.clip)
-        is_finite = bool(torch.stack([norm.detach() for norm in norms.values()]).isfinite().all())
-        if is_finite:
-            self.optimizer.step()
-            self.method.after_step(progress)
-        self._count_bad(is_finite)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        values: Row = {"step": self.step, "loss": sum(terms.values()), **terms, **scheduled}
-        values |= {f"grad_norm_{part}": float(norm) for part, norm in norms.items()}
-        values |= {name: float(value) for name, value in self.method.observed.values.items()}
-        return values | ({} if is_finite else {"skipped": True}), waited
+    def _look(self, values: Row) -> Row:
+        exported, look = self.trainer.exported, self.callbacks.look if self.world.is_main else None
+        if look is None and not exported.is_sharded:
+            return values
+        with self._aside(), exported.open() as network:
+            return values | look(self.trainer.method, network, values) if look else values
 
-    def _accumulate(self, batches: Iterator[tuple[Any, float]], progress: Progress) -> tuple[Row, float]:
-        passes, waited = self.plan.training.accumulate, 0.0
-        sums: dict[str, Tensor] = {}
-        for number in range(passes):
-            batch, seconds = next(batches)
-            waited += seconds
-            batch = self.prepare(batch)
-            # The only source of randomness in the network is reset at every pass, so no state needs saving; only now,
-            # as a loader draws from it when it starts
-            torch.manual_seed(keyed_seed(self.plan.seed, progress.step, self.world.rank, number))
-            with accumulating(self.call, is_last=number == passes - 1):
-                with autocast(self.plan.training.precision, self.world.device):
-                    terms: dict[str, Tensor] = self.call(batch, progress)
-                torch.stack(list(terms.values())).sum().div(passes).backward()
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + term.detach() / passes
-        return {name: float(value) for name, value in sums.items()}, waited
+    def _export(self) -> None:
+        exported, export = self.trainer.exported, self.callbacks.export
+        if export is None and not exported.is_sharded:
+            return
+        heads = exported.heads()
+        with self._aside(), exported.open() as network:
+            if export is not None and self.world.is_main:
+                export(self.trainer.step, network, heads)
 
-    def _count_bad(self, is_finite: bool) -> None:
-        self.num_bad = 0 if is_finite else self.num_bad + 1
-        self.num_skipped += not is_finite
-        if not is_finite:
-            logger.warning("step %d was skipped: its gradients are not finite", self.step + 1)
-        if self.num_bad >= self.plan.training.max_bad_steps:
-            what = f"gradients were not finite for {self.num_bad} steps in a row"
-            raise ScanloreError(what, where=f"step {self.step + 1}", fix=f"{REMEDY}; the last checkpoint is intact")
+    def _aside(self) -> contextlib.AbstractContextManager[object]:
+        is_used = is_compiled(self.plan.parallel, self.world.device)
+        return uncompiled() if is_used else contextlib.nullcontext()
 
-    def end(self) -> None:
-        """Say how many steps were skipped; a run without a single update has trained nothing."""
-        if self.num_skipped == self.step:
-            raise ScanloreError("the gradients of no step were finite: nothing was trained", fix=REMEDY)
-        if self.num_skipped:
-            logger.warning("%d of %d steps were skipped: their gradients were not finite", self.num_skipped, self.step)
+    def _tell_skipped(self) -> None:
+        """Log that a step was skipped, and which scans of which process are to blame."""
+        step, blame = self.trainer.step, self.callbacks.blame
+        logger.warning("step %d was skipped: its gradients are not finite", step)
+        if blame is None:
+            return
+        # The batches are made once more: keeping those of every step would cost memory in all of them
+        passes = self.plan.training.passes
+        first = (step - 1) * passes
+        texts = [text for batch in self.callbacks.batches(first, first + passes) if (text := blame(batch))]
+        for found in gathered(self.world, texts):
+            for text in found:
+                logger.warning("step %d: %s", step, text)
+
+    def close(self) -> None:
+        """Close the files and wait for what is being written, whatever happened."""
+        if self.writer is not None:
+            self.writer.close()
+        self.saver.close()
+
+
+def _timed(batches: Iterator[Any]) -> Any:
+    """Yield batches with the seconds they were waited for."""
+    try:
+        while True:
+            began = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            yield batch, time.perf_counter() - began
+    finally:
+        if hasattr(batches, "close"):
+            batches.close()

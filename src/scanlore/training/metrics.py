@@ -8,6 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from scanlore.run import write_atomically
 
 Row = dict[str, Any]
@@ -18,7 +21,7 @@ class MetricsWriter:
 
     Args:
         out: The run folder.
-        start: Step from which the run goes on; later rows of an interrupted run are cut off.
+        start: Step from which the run goes on; later rows of an interrupted run are cut off. -1 cuts all off.
     """
 
     def __init__(self, out: Path, start: int) -> None:
@@ -29,15 +32,21 @@ class MetricsWriter:
             self.files[name] = path.open("a", encoding="utf-8")
         self.board = _tensorboard(out, start)
 
-    def write(self, values: Row, timings: Row) -> None:
-        """Write the rows of one step; both hold `step`."""
+    def write(self, values: Row, timings: Row | None = None) -> None:
+        """Write the rows of one step; both hold `step`. What was only looked at has no timings."""
         for name, row in (("metrics", values), ("timings", timings)):
-            self.files[name].write(json.dumps(row) + "\n")
-            self.files[name].flush()
+            if row is not None:
+                self.files[name].write(json.dumps(row) + "\n")
+                self.files[name].flush()
         if self.board is not None:
-            for key, value in (values | timings).items():
+            for key, value in (values | (timings or {})).items():
                 if key != "step":
                     self.board.add_scalar(key, value, values["step"])
+
+    def add_picture(self, name: str, path: Path, step: int) -> None:
+        """Show a picture on TensorBoard, where both are there."""
+        if self.board is not None and path.is_file():
+            self.board.add_image(name, np.asarray(Image.open(path).convert("RGB")), step, dataformats="HWC")
 
     def close(self) -> None:
         """Close all files."""

@@ -7,11 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag, model_validator
 
 from scanlore.config import Settings, by_key
-from scanlore.methods.schedules import cosine, poly, ramps, warmup_then_cosine
+from scanlore.methods.schedules import Progress, cosine, poly, ramps, warmup_then_cosine
 
 
 class AdamWSettings(Settings):
-    """AdamW, a warm-up and a fall to almost nothing.
+    """AdamW, a warm-up, and what follows it.
+
+    With `schedule: constant`, `warmup_steps`, and equal values for start and end, nothing depends on how long the run
+    is: a longer one does the same first steps (DINOv3, section 3.2).
 
     Attributes:
         name: Of the optimiser.
@@ -19,7 +22,8 @@ class AdamWSettings(Settings):
         lr_rule: `sqrt-1024` multiplies it by sqrt(batch size / 1024); `none` takes it as it is.
         min_lr: At the end of the cosine.
         warmup: Share of the run in which the learning rate rises linearly from zero.
-        schedule: What follows the warm-up: half a cosine, or `(1 - x)^0.9` (nnU-Net).
+        warmup_steps: Steps in which it does, in place of the share.
+        schedule: What follows the warm-up: half a cosine, `(1 - x)^0.9` (nnU-Net), or the same rate to the end.
         weight_decay: At the start and the end, cosine between.
         betas: Of AdamW.
         layer_decay: Factor on the learning rate per layer below the top.
@@ -32,7 +36,8 @@ class AdamWSettings(Settings):
     lr_rule: Literal["sqrt-1024", "none"] = "sqrt-1024"
     min_lr: float = Field(1e-6, ge=0)
     warmup: float = Field(0.1, ge=0, le=1)
-    schedule: Literal["cosine", "poly"] = "cosine"
+    warmup_steps: int | None = Field(None, ge=0)
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
     weight_decay: tuple[float, float] = (0.04, 0.4)
     betas: tuple[float, float] = (0.9, 0.999)
     layer_decay: float = Field(0.9, gt=0, le=1)
@@ -43,16 +48,23 @@ class AdamWSettings(Settings):
         """Return the learning rate after warm-up for a global batch size."""
         return self.lr * (batch_size / 1024) ** 0.5 if self.lr_rule == "sqrt-1024" else self.lr
 
-    def lr_at(self, share: float, batch_size: int) -> float:
-        """Return the learning rate of the top layer when `share` of the run is done."""
-        peak = self.peak_lr(batch_size)
-        if self.schedule == "poly":
-            return peak * ramps((self.warmup,), share, poly)
-        return warmup_then_cosine(peak, self.min_lr, self.warmup, share)
+    def warmup_share(self, num_steps: int) -> float:
+        """Return the share of a run of `num_steps` that the warm-up takes, 0 to 1."""
+        return self.warmup if self.warmup_steps is None else min(1.0, self.warmup_steps / num_steps)
 
-    def decay_at(self, share: float) -> float:
-        """Return the weight decay when `share` of the run is done."""
-        return cosine(*self.weight_decay, share)
+    def lr_at(self, progress: Progress, batch_size: int) -> float:
+        """Return the learning rate of the top layer at a point of the run."""
+        peak = self.peak_lr(batch_size)
+        if self.schedule == "constant":
+            return peak * progress.ramp(self.warmup, self.warmup_steps)
+        warmup = self.warmup_share(progress.num_steps)
+        if self.schedule == "poly":
+            return peak * ramps((warmup,), progress.share, poly)
+        return warmup_then_cosine(peak, self.min_lr, warmup, progress.share)
+
+    def decay_at(self, progress: Progress) -> float:
+        """Return the weight decay at a point of the run."""
+        return cosine(*self.weight_decay, progress.share)
 
 
 class SgdSettings(Settings):
@@ -83,14 +95,14 @@ class SgdSettings(Settings):
             raise ValueError(msg)
         return self
 
-    def lr_at(self, share: float, batch_size: int) -> float:
-        """Return the learning rate when `share` of the run is done, whatever the batch size."""
+    def lr_at(self, progress: Progress, batch_size: int) -> float:
+        """Return the learning rate at a point of the run, whatever the batch size."""
         del batch_size
-        return self.lr * ramps(self.warmups, share, lambda rest: poly(rest, self.power))
+        return self.lr * ramps(self.warmups, progress.share, lambda rest: poly(rest, self.power))
 
-    def decay_at(self, share: float) -> float:
+    def decay_at(self, progress: Progress) -> float:
         """Return the weight decay, which is constant."""
-        del share
+        del progress
         return self.weight_decay
 
 

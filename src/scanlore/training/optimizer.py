@@ -20,13 +20,12 @@ def build_optimizer(module: nn.Module, rules: list[ParamRule], settings: OptimSe
         settings: Of the optimiser.
     """
     parameters = dict(module.named_parameters())
-    groups: dict[tuple[float, bool, float], list[Tensor]] = {}
+    groups: dict[tuple[Any, ...], list[Tensor]] = {}
     for rule in rules:
-        groups.setdefault((_lr_scale(rule, settings), rule.decay, rule.frozen_share), []).append(parameters[rule.name])
-    options: list[dict[str, Any]] = [
-        {"params": params, "lr_scale": scale, "decay": decay, "frozen_share": frozen}
-        for (scale, decay, frozen), params in groups.items()
-    ]
+        rest = (rule.frozen_share, rule.frozen_steps, rule.ramp_share)
+        groups.setdefault((_lr_scale(rule, settings), rule.decay, *rest), []).append(parameters[rule.name])
+    keys = ("lr_scale", "decay", "frozen_share", "frozen_steps", "ramp_share")
+    options = [{"params": params, **dict(zip(keys, group, strict=True))} for group, params in groups.items()]
     if isinstance(settings, AdamWSettings):
         return torch.optim.AdamW(options, lr=0.0, betas=settings.betas, weight_decay=0.0, fused=True)
     return torch.optim.SGD(options, lr=0.0, momentum=settings.momentum, nesterov=True, fused=True)
@@ -46,11 +45,19 @@ def set_schedules(
     Returns:
         `lr` (of the top layer) and `weight_decay`.
     """
-    lr, decay = settings.lr_at(progress.share, batch_size), settings.decay_at(progress.share)
+    lr, decay = settings.lr_at(progress, batch_size), settings.decay_at(progress)
     for group in optimizer.param_groups:
-        group["lr"] = 0.0 if progress.share < group["frozen_share"] else lr * group["lr_scale"]
+        group["lr"] = lr * group["lr_scale"] * _awake(group, progress)
         group["weight_decay"] = decay if group["decay"] else 0.0
     return {"lr": lr, "weight_decay": decay}
+
+
+def _awake(group: dict[str, Any], progress: Progress) -> float:
+    """Return the factor of a group's rest on its learning rate: 0 while it is frozen, 1 behind its ramp."""
+    if progress.share < group["frozen_share"] or progress.step < group["frozen_steps"]:
+        return 0.0
+    ramp = float(group["ramp_share"])
+    return min(1.0, (progress.share - group["frozen_share"]) / ramp) if ramp else 1.0
 
 
 def clip_parts(module: nn.Module, rules: list[ParamRule], clip: float) -> dict[str, Tensor]:

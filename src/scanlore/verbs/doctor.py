@@ -16,7 +16,7 @@ NEEDED = (
     "torch", "numpy", "nibabel", "SimpleITK", "pydicom", "pillow", "tifffile", "blosc2", "polars", "pydantic",
     "scikit-learn", "scipy", "safetensors", "matplotlib", "jinja2",
 )  # fmt: skip
-OPTIONAL = {"nilearn": "demo", "tensorboard": "tracking", "monai": "bench"}
+OPTIONAL = {"nilearn": "demo", "tensorboard": "tracking", "monai": "bench", "huggingface_hub": "zoo"}
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,21 @@ from scanlore.registry import BACKBONES
 
 REFERENCES = [
     {"reference": "PATH", "meaning": "a model folder, or a run folder that holds one"},
-    {"reference": "RUN@STEP", "meaning": "a pretraining run at one of its checkpoints"},
+    {"reference": "RUN@STEP", "meaning": "a pretraining run at one of its exports or checkpoints"},
     {"reference": "random:NAME", "meaning": "an untrained network of a name below"},
     {"reference": "random:PATH", "meaning": "an untrained network like the model at PATH: its fair baseline"},
     {"reference": "pixels:EDGE", "meaning": "the scan itself resized to EDGE voxels: the floor"},
+    {
+        "reference": "dinov2:NAME",
+        "meaning": "Meta's DINOv2, downloaded: vits14, vitb14, vitl14, vitg14, vits14_reg ...",
+    },
+    {"reference": "dinov2:FILE", "meaning": "such weights in a file: Meta's, timm's, transformers', of training runs"},
+    {"reference": "3dino:FILE", "meaning": "3DINO-ViT as its authors give it"},
+    {"reference": "timm:NAME", "meaning": "a DINOv2 model of timm, downloaded"},
+    {"reference": "hf:ORG/NAME", "meaning": "a DINOv2 model of transformers, downloaded; hf:FOLDER where it is here"},
 ]
+
+PUBLISHED = ("dinov2", "3dino", "timm", "hf")
 
 
 def list_recipes() -> list[dict[str, Any]]:
@@ -37,10 +47,13 @@ def show_recipe(name: str) -> dict[str, Any]:
 
         protocol = load_recipe(name, "adapt")["protocol"]
         return protocol_settings(protocol, name).model_dump(mode="json")
-    from scanlore.config import validate
-    from scanlore.training.settings import PretrainSettings
+    from scanlore.training.stages import read_stages
 
-    return validate(PretrainSettings, load_recipe(name, "pretrain"), where=name).model_dump(mode="json")
+    stages = read_stages(name)
+    shown = {stage.name: stage.settings.model_dump(mode="json") for stage in stages}
+    for stage in stages[1:]:
+        shown[stage.name]["start_step"] = stage.start_step
+    return {"stages": shown} if stages[0].name else shown[""]
 
 
 def list_models() -> list[dict[str, Any]]:
@@ -58,10 +71,10 @@ def list_models() -> list[dict[str, Any]]:
 
 
 def show_model(name: str) -> dict[str, Any]:
-    """Return what is known of a backbone, or of the model folder or run at a path.
+    """Return what is known of a backbone, a model folder, a run, or published weights and how they were read.
 
     Raises:
-        ModelError: There is neither.
+        ModelError: There is no such model.
     """
     from dataclasses import asdict
     from pathlib import Path
@@ -75,6 +88,10 @@ def show_model(name: str) -> dict[str, Any]:
             from scanlore.modelfolder.facts import read_facts
 
             return read_facts(folder)
+    if not path.exists() and (name.partition(":")[0] in PUBLISHED or "@" in name):
+        from scanlore.modelfolder.weights import describe
+
+        return describe(name)
     known = list(BACKBONES)
     fix = f"names: {', '.join(known)}; or a model folder{nearest(name, known)}"
     raise ModelError("there is no such model", where=name, fix=fix)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scanlore.adaptation.knn import fit_knn
 from scanlore.adaptation.settings import KnnSettings
@@ -25,6 +25,7 @@ from scanlore.tasks.classification import ClassificationTask, load_classificatio
 from scanlore.tasks.splits import complete_splits
 from scanlore.training.health import health
 from scanlore.training.settings import PretrainSettings
+from scanlore.training.sharding import is_sharded
 from scanlore.views.loader import LoaderPlan, make_batch, to_device
 from scanlore.views.sampler import sample
 from scanlore.views.view import View, compose, slice_map
@@ -57,18 +58,18 @@ class Looks:
         labelled = settings.health.labelled
         self.task = None if labelled is None else load_classification_task(Path(labelled))
 
-    def __call__(self, method: Method, step: int) -> dict[str, Any]:
+    def __call__(self, method: Method, exported: nn.Module, step: int) -> dict[str, Any]:
         """Return health and, where there are labels, `knn_accuracy`; draws what the method rebuilds."""
         self._draw(method, step)
-        model = Model("this run", method.exported(), self.preprocessing)
+        model = Model("this run", exported, self.preprocessing)
         values: dict[str, Any] = dict(health(self._embed(model)))
         if self.task is not None:
             values["knn_accuracy"] = knn_accuracy(model, self.task, self.device)
         return values
 
     def _draw(self, method: Method, step: int) -> None:
-        if not isinstance(method, Rebuilds):
-            return
+        if not isinstance(method, Rebuilds) or is_sharded(method.as_module()):
+            return  # one process alone cannot call a method whose weights are spread over all
         batch = to_device(make_batch(self.plan, 0), self.device, self.clips)
         draw_reconstruction(method.reconstruct(batch), self.out / "previews" / f"step_{step:08d}.png", step)
 

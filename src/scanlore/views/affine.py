@@ -44,6 +44,11 @@ class AffinePolicy:
         """Value of views outside their scan."""
         return self.settings.outside
 
+    def for_batch(self, number: int) -> AffinePolicy:
+        """Return this plan: it is that of every batch."""
+        del number
+        return self
+
     def group_sizes(self) -> dict[str, tuple[int, tuple[int, ...]]]:
         """Return number and shape of the views of one scan; the one group is `views`."""
         return {"views": (1, self.settings.shape)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -47,12 +47,23 @@ class Batch:
         scans: Content ids of the scans, in order.
         groups: View groups by name.
         masks: `(rows, cells)`, true where a patch or block is hidden; empty where the policy hides nothing.
+        places: `(M,)` where the hidden cells are in the flattened masks: found here, as their number is a shape, and
+            a device would have to be waited for to tell it.
+        weights: `(M,)` one over the number of hidden cells of each one's row.
     """
 
     number: int
     scans: list[str]
     groups: dict[str, ViewGroup]
     masks: Tensor
+    places: Tensor = field(init=False)
+    weights: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Locate what is hidden."""
+        self.places = self.masks.flatten().nonzero().flatten()
+        counts = self.masks.sum(-1)
+        self.weights = (1.0 / counts.clamp_min(1)).repeat_interleave(counts)
 
 
 @dataclass(frozen=True)
@@ -76,16 +87,16 @@ class LoaderPlan:
 
 def make_batch(plan: LoaderPlan, number: int) -> Batch:
     """Read and sample the views of batch `number`."""
-    places = scan_places(plan, number)
-    sizes, width = plan.policy.group_sizes(), plan.policy.draw_width
+    places, policy = scan_places(plan, number), plan.policy.for_batch(number)
+    sizes, width = policy.group_sizes(), policy.draw_width
     groups = {name: _empty_group(count * len(places), shape, width) for name, (count, shape) in sizes.items()}
     affines: dict[str, list[npt.NDArray[np.float64] | None]] = {
         name: [None] * len(group.pixels) for name, group in groups.items()
     }
     for row, (index, visit) in enumerate(places):
         entry, pyramid = plan.scans.entry(index), plan.scans.pyramid(index)
-        scaling, outside = plan.policy.scaling(entry), plan.policy.outside
-        for name, views in plan.policy.plan(entry, visit).items():
+        scaling, outside = policy.scaling(entry), policy.outside
+        for name, views in policy.plan(entry, visit).items():
             for crop, planned in enumerate(views):
                 place = crop * len(places) + row
                 group = groups[name]
@@ -96,7 +107,7 @@ def make_batch(plan: LoaderPlan, number: int) -> Batch:
     for name, group in groups.items():
         # 2D plans may mix images and slices of volumes, whose maps differ in height: pad to the higher
         group.affines = _stack(affines[name])
-    masks = plan.policy.masks(number, plan.rank, len(places))
+    masks = policy.masks(number, plan.rank, len(places))
     hidden = torch.empty(0, dtype=torch.bool) if masks is None else torch.from_numpy(masks)
     return Batch(number, [plan.scans.content_id(index) for index, _ in places], groups, hidden)
 
@@ -161,5 +172,6 @@ def to_device(batch: Batch, device: torch.device, clip: bool) -> Batch:
         pixels = group.pixels.to(device, non_blocking=True).float()
         low, high = (group.low, group.high) if clip else (None, None)
         group.pixels = apply_photometric(pixels, group.draws, low, high) if group.draws.numel() else pixels
-    batch.masks = batch.masks.to(device, non_blocking=True)
+    for name in ("masks", "places", "weights"):
+        setattr(batch, name, getattr(batch, name).to(device, non_blocking=True))
     return batch

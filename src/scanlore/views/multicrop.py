@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -47,10 +47,23 @@ class MultiCropPolicy:
     outside: None = None
     draw_width: int = WIDTH
 
+    def for_batch(self, number: int) -> MultiCropPolicy:
+        """Return the plan of batch `number`, with sizes drawn by their shares: the same on all processes."""
+        resolutions = self.settings.resolutions
+        if not resolutions:
+            return self
+        ends = np.cumsum([resolution.share for resolution in resolutions])
+        drawn = keyed_generator(self.seed, number, "resolution").random() * ends[-1]
+        return replace(self, settings=self.settings.at(resolutions[int(np.searchsorted(ends, drawn, side="right"))]))
+
     def group_sizes(self) -> dict[str, tuple[int, tuple[int, ...]]]:
         """Return number and shape of the views of each group of one scan."""
-        groups = {"global": self.settings.global_crops, "local": self.settings.local_crops}
-        return {name: (crops.number, (crops.size,) * self.settings.ndim) for name, crops in groups.items()}
+        settings = self.settings
+        groups = {"global": settings.global_crops, "local": settings.local_crops}
+        sizes = {name: (crops.number, (crops.size,) * settings.ndim) for name, crops in groups.items()}
+        if settings.gram_size is not None:
+            sizes["gram"] = (settings.global_crops.number, (settings.gram_size,) * settings.ndim)
+        return sizes
 
     def scaling(self, entry: Entry) -> LinearMap:
         """Return the intensity map of a scan."""
@@ -64,13 +77,16 @@ class MultiCropPolicy:
             visit: How often the run has come by this scan before.
 
         Returns:
-            The views of each group; `global` and `local`.
+            The views of each group; `global`, `local` and, where it is asked, `gram`.
         """
         outer = self._slice(entry, visit)
-        return {
+        groups = {
             group: [self._draw(entry, visit, crops, f"{group}{i}", outer) for i in range(crops.number)]
             for group, crops in (("global", self.settings.global_crops), ("local", self.settings.local_crops))
         }
+        if self.settings.gram_size is not None:
+            groups["gram"] = [self._finer(planned.view, self.settings.gram_size) for planned in groups["global"]]
+        return groups
 
     def masks(self, number: int, rank: int, num_scans: int) -> npt.NDArray[np.bool_]:
         """Draw the masks of the global crops of a batch.
@@ -105,6 +121,12 @@ class MultiCropPolicy:
             matrix = compose(outer, matrix)
         draw = draw_photometric(rng, self.settings.photometric, name, self.settings.ndim)
         return PlannedView(View(matrix, size), draw)
+
+    def _finer(self, view: View, edge: int) -> PlannedView:
+        """Return what a view shows on a grid of another size, without photometric transforms."""
+        size = (edge,) * len(view.size)
+        matrix = compose(view.matrix, box_map((0,) * len(size), view.size, size))
+        return PlannedView(View(matrix, size), np.full(self.draw_width, np.nan))
 
     def _crop(
         self,

@@ -34,6 +34,10 @@ class ViewPolicy(Protocol):
         """Length of a view's photometric draw; 0 where there are none."""
         ...
 
+    def for_batch(self, number: int) -> ViewPolicy:
+        """Return the plan of batch `number`, the same on all processes."""
+        ...
+
     def group_sizes(self) -> dict[str, tuple[int, tuple[int, ...]]]:
         """Return number and shape of the views of each group of one scan."""
         ...

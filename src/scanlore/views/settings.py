@@ -16,6 +16,7 @@ __all__ = [
     "MaskSettings",
     "MultiCropSettings",
     "PhotometricSettings",
+    "ResolutionSettings",
     "ViewSettings",
 ]
 
@@ -94,6 +95,22 @@ class MaskSettings(Settings):
     _check = field_validator("ratio")(partial)
 
 
+class ResolutionSettings(Settings):
+    """Sizes of the crops of some batches, in place of those of the views.
+
+    Attributes:
+        share: Share of the batches that have them.
+        global_size: Edge of a global crop in voxels.
+        local_size: Edge of a local crop.
+        gram_size: Edge of a global crop as the Gram teacher sees it.
+    """
+
+    share: float = Field(gt=0, le=1)
+    global_size: int = Field(ge=1)
+    local_size: int = Field(ge=1)
+    gram_size: int | None = Field(None, ge=1)
+
+
 class MultiCropSettings(ScaledSettings):
     """3DINO's and DINOv2's views: global and local random resized crops.
 
@@ -106,6 +123,10 @@ class MultiCropSettings(ScaledSettings):
         quarter_turn: Probability of a quarter turn, per plane.
         photometric: Photometric transforms.
         masks: Patch masks.
+        gram_size: Edge in voxels at which the global crops are drawn once more for the Gram teacher: the same maps on a
+            finer grid, without photometric transforms. None draws none.
+        resolutions: Sizes that batches take turns in, drawn by their shares. None leaves all batches at the sizes
+            above, which are otherwise only those at which the model is used afterwards.
     """
 
     policy: Literal["multi-crop"] = "multi-crop"
@@ -116,6 +137,8 @@ class MultiCropSettings(ScaledSettings):
     quarter_turn: float = Field(0.3, ge=0, le=1)
     photometric: PhotometricSettings = PhotometricSettings()
     masks: MaskSettings = MaskSettings()
+    gram_size: int | None = Field(None, ge=1)
+    resolutions: tuple[ResolutionSettings, ...] = ()
 
     _check = field_validator("aspect")(ordered)
 
@@ -130,6 +153,41 @@ class MultiCropSettings(ScaledSettings):
             msg = "global_crops.number must be 2: the objective pairs two global views"
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _resolutions_agree(self) -> MultiCropSettings:
+        shares = sum(resolution.share for resolution in self.resolutions)
+        if self.resolutions and abs(shares - 1) > 1e-6:
+            msg = f"the shares of resolutions sum to {shares:g}, not to 1"
+            raise ValueError(msg)
+        plans = [self, *self.each_resolution()]
+        for settings in plans:
+            if settings.gram_size is not None and settings.gram_size < settings.global_crops.size:
+                msg = f"gram_size {settings.gram_size} is below the size {settings.global_crops.size} of global crops"
+                raise ValueError(msg)
+        if len({settings.gram_size is None for settings in plans}) > 1:
+            msg = "gram_size is needed in the views and in all of their resolutions, or nowhere"
+            raise ValueError(msg)
+        return self
+
+    def at(self, resolution: ResolutionSettings) -> MultiCropSettings:
+        """Return the same views with the sizes of a resolution."""
+        sizes = {"global_crops": resolution.global_size, "local_crops": resolution.local_size}
+        crops = {kind: getattr(self, kind).model_copy(update={"size": size}) for kind, size in sizes.items()}
+        return self.model_copy(update={**crops, "gram_size": resolution.gram_size, "resolutions": ()})
+
+    def each_resolution(self) -> list[MultiCropSettings]:
+        """Return the views as they are at each of the resolutions; themselves alone where there are none."""
+        return [self.at(resolution) for resolution in self.resolutions] or [self]
+
+    def crop_sizes(self) -> dict[str, int]:
+        """Return every size of a crop in voxels by its dotted key."""
+        sizes: dict[str, int | None] = {"global_crops.size": self.global_crops.size}
+        sizes |= {"local_crops.size": self.local_crops.size, "gram_size": self.gram_size}
+        for number, resolution in enumerate(self.resolutions):
+            for kind in ("global_size", "local_size", "gram_size"):
+                sizes[f"resolutions.{number}.{kind}"] = getattr(resolution, kind)
+        return {f"views.{key}": size for key, size in sizes.items() if size is not None}
 
 
 ViewSettings = Annotated[

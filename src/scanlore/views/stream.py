@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -19,6 +21,8 @@ from scanlore.errors import DataError, ScanloreError
 
 P = TypeVar("P")
 B = TypeVar("B")
+GRACE = 60.0
+"""Seconds a worker goes on after it was told to end."""
 
 
 class NumberedBatches(Dataset[Any], Generic[P, B]):
@@ -60,6 +64,7 @@ def stream(plan: P, make: Callable[[P, int], B], start: int, stop: int, num_work
     context = multiprocessing.get_context("forkserver") if num_workers else None
     if context:
         context.set_forkserver_preload([make.__module__])  # torch is imported once, not by every worker
+        _start_server()
     loader = DataLoader(
         NumberedBatches(plan, make),
         batch_size=None,
@@ -68,7 +73,7 @@ def stream(plan: P, make: Callable[[P, int], B], start: int, stop: int, num_work
         multiprocessing_context=context,
         prefetch_factor=2 if num_workers else None,
         collate_fn=_unchanged,
-        worker_init_fn=_end_with_parent,
+        worker_init_fn=_prepare_worker,
     )
     for batch in _alive(loader):
         if isinstance(batch, ScanloreError):
@@ -92,9 +97,36 @@ def _alive(loader: DataLoader[Any]) -> Iterator[Any]:
         raise DataError(what, fix=fix) from None
 
 
-def _end_with_parent(_: int) -> None:
-    """Make a worker end when the training process is killed: its parent is the fork server, which would stay."""
+def _start_server() -> None:
+    """Start the process that forks workers so that it, and they, ignore what asks a whole job to stop.
+
+    Slurm sends a signal to all processes of a job, and the training needs its workers until its step is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    asking = (signal.SIGTERM, signal.SIGUSR1)
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in asking}
+    try:
+        forkserver.ensure_running()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _prepare_worker(_: int) -> None:
+    """Make a worker end when the training process is killed: its parent is the fork server, which would stay.
+
+    It also ends some time after it was told to, as the training process does at its own end to workers that hang.
+    """
     threading.Thread(target=_wait_and_exit, daemon=True).start()
+    signal.signal(signal.SIGTERM, _exit_later)
+
+
+def _exit_later(number: int, frame: Any) -> None:
+    del number, frame
+    timer = threading.Timer(GRACE, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
 
 
 def _wait_and_exit() -> None:

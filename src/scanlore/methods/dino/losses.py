@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scanlore.methods.collectives import all_count, all_max, all_sum
+from scanlore.methods.collectives import all_count, all_max, all_rows, all_sum
 
 SMALLEST = torch.finfo(torch.float32).tiny
 
@@ -85,19 +85,22 @@ def patch_loss(student_MK: Tensor, teacher_MK: Tensor, weights_M: Tensor, num_cr
     return (entropy_M * weights_M).sum() / num_crops
 
 
-def koleo(embeddings_BD: Tensor) -> Tensor:
+def koleo(embeddings_BD: Tensor, gathered: bool = False) -> Tensor:
     """Kozachenko-Leonenko regulariser: spread embeddings apart (Sablayrolles et al. 2019).
 
     Args:
-        embeddings_BD: Of one view per scan; fewer than two give zero, as there is no neighbour.
+        embeddings_BD: Of one view per scan; fewer than two to choose from give zero, as there is no neighbour.
+        gathered: Whether neighbours are sought among the scans of all processes; the mean over processes is then the
+            loss, and has the gradient, of one process with all scans.
     """
-    if len(embeddings_BD) < 2:
-        return embeddings_BD.sum() * 0.0
     with torch.autocast(embeddings_BD.device.type, enabled=False):
-        unit = F.normalize(embeddings_BD.float(), dim=-1)
+        unit_BD = F.normalize(embeddings_BD.float(), dim=-1)
+        pool_ND, first = all_rows(unit_BD) if gathered else (unit_BD, 0)
+        if len(pool_ND) < 2:
+            return embeddings_BD.sum() * 0.0
         with torch.no_grad():
-            similarity = unit @ unit.T
-            similarity.fill_diagonal_(-1)
-            nearest = similarity.argmax(1)
-        distance = F.pairwise_distance(unit, unit[nearest], eps=1e-8)
+            similarity_BN = unit_BD @ pool_ND.T
+            similarity_BN[:, first : first + len(unit_BD)].fill_diagonal_(-1)
+            nearest_B = similarity_BN.argmax(1)
+        distance = F.pairwise_distance(unit_BD, pool_ND[nearest_B], eps=1e-8)
         return -torch.log(distance + 1e-8).mean()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from scanlore.backbones.resenc import ResEnc
 from scanlore.backbones.vit import ViT
 from scanlore.backbones.vit_layers import Block, pack
-from scanlore.methods.contract import Observed, ParamRule, Progress, has_decay
+from scanlore.methods.contract import Observed, ParamRule, Progress, WithoutHeads, has_decay
 from scanlore.methods.mae.settings import MaeDecoderSettings, MaeSettings
 from scanlore.methods.masked import Reconstruction, hidden_loss, in_voxels, mask_grid, views_of
 from scanlore.methods.s3d.method import S3DMethod
@@ -61,7 +61,7 @@ class TokenDecoder(nn.Module):
         return voxels
 
 
-class ViTMae(nn.Module):
+class ViTMae(WithoutHeads, nn.Module):
     """A ViT that sees the visible patches of a view alone, and a decoder that rebuilds the others.
 
     Args:
@@ -93,7 +93,8 @@ class ViTMae(nn.Module):
 
     def _rebuild(self, batch: Batch) -> Reconstruction:
         views, hidden_BN = views_of(batch), batch.masks
-        keep_BK = (~hidden_BN).nonzero()[:, 1].unflatten(0, (len(views), -1))
+        num_kept = hidden_BN.shape[1] - len(batch.places) // len(views)
+        keep_BK = hidden_BN.byte().argsort(dim=1, stable=True)[:, :num_kept]
         (tokens,) = self.backbone.tokens([views], keep=[keep_BK])
         patches_BNV = self.decoder(tokens.cls, tokens.patches, keep_BK)
         grid = mask_grid(tuple(views.shape[2:]), hidden_BN.shape[1])

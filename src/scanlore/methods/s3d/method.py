@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scanlore.backbones.conv import Conv3d
 from scanlore.backbones.masked_norm import MaskedInstanceNorm2d, MaskedInstanceNorm3d
 from scanlore.backbones.resenc import ResEnc, visible_at
-from scanlore.methods.contract import Observed, ParamRule, Progress
+from scanlore.methods.contract import Observed, ParamRule, Progress, WithoutHeads
 from scanlore.methods.masked import Reconstruction, hidden_blocks, hidden_loss, in_voxels, views_of
 from scanlore.methods.s3d.settings import S3DSettings
 from scanlore.views.loader import Batch
@@ -54,7 +54,7 @@ class Densify(nn.Module):
         return self.conv(values) if hasattr(self, "conv") else values
 
 
-class S3DMethod(nn.Module):
+class S3DMethod(WithoutHeads, nn.Module):
     """A U-Net with what its decoder needs to rebuild hidden blocks.
 
     Args:

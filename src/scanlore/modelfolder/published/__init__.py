@@ -1,0 +1,1 @@
+"""Weights that others have published, under their own names of tensors."""
