@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scanlore.corpus.index import Corpus
     from scanlore.training.parallel import World
     from scanlore.verbs.pretrain_plan import DryRun
-    from scanlore.verbs.pretrain_run import RunPlan
+    from scanlore.verbs.pretrain_prepare import RunPlan
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def pretrain(
 
 def _plan(corpus: Corpus, stages: Sequence[Stage], out: Path, world: World) -> PretrainResult:
     from scanlore.verbs.pretrain_plan import plan_stage
-    from scanlore.verbs.pretrain_run import prepare
+    from scanlore.verbs.pretrain_prepare import prepare
 
     plans = [prepare(corpus, stage.settings, world, stage.settings.start.weights) for stage in stages]
     found = tuple(plan_stage(plan, out, world, stage.name) for plan, stage in zip(plans, stages, strict=True))
@@ -103,7 +103,8 @@ def _plan(corpus: Corpus, stages: Sequence[Stage], out: Path, world: World) -> P
 def _single(corpus: Corpus, stage: Stage, out: Path, world: World) -> PretrainResult:
     from scanlore.run import check_run
     from scanlore.training.parallel import meet
-    from scanlore.verbs.pretrain_run import Stopped, prepare, run
+    from scanlore.verbs.pretrain_prepare import prepare
+    from scanlore.verbs.pretrain_run import Stopped, run
 
     plan = prepare(corpus, stage.settings, world, stage.settings.start.weights)
     state = check_run(out, "pretrain", plan.plain)
@@ -146,7 +147,7 @@ def _staged(corpus: Corpus, stages: Sequence[Stage], out: Path, world: World) ->
 
 
 def _plans(corpus: Corpus, stages: Sequence[Stage], out: Path, world: World) -> list[RunPlan]:
-    from scanlore.verbs.pretrain_run import prepare
+    from scanlore.verbs.pretrain_prepare import prepare
 
     plans, before = [], ""
     for stage in stages:

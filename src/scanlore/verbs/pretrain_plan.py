@@ -10,7 +10,7 @@ from typing import Any
 from scanlore.training.parallel import World
 from scanlore.training.planner import Estimate, Measured, check_fits, estimate, measure, memory_limit
 from scanlore.training.settings import PretrainSettings
-from scanlore.verbs.pretrain_run import RunPlan, loader_plan
+from scanlore.verbs.pretrain_prepare import RunPlan, loader_plan
 from scanlore.views.settings import MultiCropSettings
 
 PARTS = ("parameters", "gradients", "optimizer", "teacher", "batch", "activations", "overhead")

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -20,10 +20,8 @@ from scanlore.training.metrics import read_rows
 from scanlore.training.optim_settings import AdamWSettings
 from scanlore.training.parallel import World
 from scanlore.verbs.looks import Looks
+from scanlore.verbs.pretrain_prepare import RunPlan, loader_plan
 from scanlore.views.loader import Batch
-
-if TYPE_CHECKING:
-    from scanlore.verbs.pretrain_run import RunPlan
 
 logger = logging.getLogger("scanlore")
 Row = dict[str, Any]
@@ -90,8 +88,6 @@ class Watch:
     """
 
     def __init__(self, plan: RunPlan, world: World, out: Path) -> None:
-        from scanlore.verbs.pretrain_run import loader_plan
-
         self.settings, self.out = plan.settings, out
         self.looks = None
         if plan.settings.health.every:
