@@ -202,3 +202,14 @@ def test_a_union_is_chosen_by_its_key():
 )
 def test_errors_in_a_union_have_the_path_of_the_key(data, says):
     assert says in refused(data, Drawing)
+
+
+def test_a_wrong_key_in_a_list_of_settings_is_named_with_the_right_ones():
+    class Item(Settings):
+        share: float = 1.0
+
+    class Whole(Settings):
+        items: tuple[Item, ...] = ()
+
+    with pytest.raises(ConfigError, match=r"unknown setting 'items\.0\.shar'; did you mean 'items\.0\.share'"):
+        validate(Whole, {"items": [{"shar": 1}]}, where="here")

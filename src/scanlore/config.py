@@ -198,11 +198,14 @@ def _locate(cls: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], 
     inside: dict[str, type[BaseModel]] = {"": cls}
     holder: type[BaseModel] | None = None
     for part in loc:
+        if isinstance(part, int):  # an item of a list, of the kind that all its items are
+            path.append(str(part))
+            continue
         if len(inside) > 1 and part in inside:
             inside = {"": inside[str(part)]}
             continue
         holder = next(iter(inside.values())) if len(inside) == 1 else None
-        if holder is None and path and not isinstance(part, int):
+        if holder is None and path:
             continue  # which of the kinds of a single value was tried
         path.append(str(part))
         field = holder.model_fields.get(str(part)) if holder else None
@@ -217,6 +220,8 @@ def _models_in(annotation: Any, label: str | None = None) -> dict[str, type[Base
     if get_origin(annotation) is Annotated:
         inner, *notes = get_args(annotation)
         return _models_in(inner, next((note.tag for note in notes if isinstance(note, Tag)), None))
+    if get_origin(annotation) in (tuple, list):
+        return _models_in(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         return {key: model for arg in get_args(annotation) for key, model in _models_in(arg).items()}
     return {}

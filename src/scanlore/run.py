@@ -77,13 +77,14 @@ def disk_full(out: Path) -> DataError:
     return DataError(f"the disk is full ({free:.0f} MB free)", where=out, fix=fix)
 
 
-def check_run(out: Path, command: str, settings: Mapping[str, Any]) -> State:
+def check_run(out: Path, command: str, settings: Mapping[str, Any], free: tuple[str, ...] = ()) -> State:
     """Say whether `out` is free, holds this very run unfinished, or holds it finished.
 
     Args:
         out: The run folder; nothing is created here.
         command: The verb, e.g. `"pretrain"`.
         settings: The resolved settings as plain values.
+        free: Beginnings of the dotted keys that may change from call to call.
 
     Raises:
         ConfigError: `out` holds something else, or the run of other settings (which are listed).
@@ -97,7 +98,7 @@ def check_run(out: Path, command: str, settings: Mapping[str, Any]) -> State:
     if not (out / "config.yaml").is_file():
         return "new"  # killed right after the manifest was written
     plain = yaml.safe_load(yaml.safe_dump(_plain(settings)))
-    changed = differences(read_yaml(out / "config.yaml"), plain)
+    changed = [line for line in differences(read_yaml(out / "config.yaml"), plain) if not line.startswith(free)]
     if changed:
         fix = "choose another --out, or repeat the settings"
         raise ConfigError(f"was started with other settings: {'; '.join(changed)}", where=out, fix=fix)
@@ -119,11 +120,12 @@ class Run:
         out: The folder; created here, after everything has been validated.
         command: The verb.
         settings: The resolved settings as plain values, written to `config.yaml`.
+        free: Beginnings of the dotted keys that may change from call to call.
     """
 
-    def __init__(self, out: Path, command: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, command: str, settings: Mapping[str, Any], free: tuple[str, ...] = ()) -> None:
         self.out = out
-        self.state = check_run(out, command, settings)
+        self.state = check_run(out, command, settings, free)
         facts = environment()  # asks git, which takes its time, before there is a folder that a kill could leave half
         make_folder(out)
         self._manifest = out / "run.json"

@@ -26,7 +26,7 @@ def test_handlers_come_back_behind_an_error():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize(("left", "code"), [(100, 3), (1000, 0)])
+@pytest.mark.parametrize(("left", "code"), [(100, len(REASONS)), (1000, 0)])
 def test_the_end_of_the_job_asks_to_stop(monkeypatch, left, code):
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + left))
     with stop_requests(120) as requests:

@@ -87,3 +87,12 @@ def test_the_high_resolution_stage_is_the_paper_s():
     assert highres.optim.peak_lr(256) == pytest.approx(5e-4)
     assert highres.method == base.method  # shares of the run: the schedules are compressed tenfold
     assert (highres.optim.warmup, highres.optim.weight_decay) == (base.optim.warmup, base.optim.weight_decay)
+
+
+def test_where_a_stage_starts_can_be_overridden(staged):
+    stages = read_stages(staged(), ["stages.second.start_step=4"])
+    assert (stages[1].start_step, stages[0].settings.training.export_at) == (4, (4,))
+    with pytest.raises(ConfigError, match="behind the last step 6"):
+        read_stages(staged(), ["stages.second.start_step=7"])
+    with pytest.raises(ConfigError, match="a stage has no value of its own"):
+        read_stages(staged(), ["stages.second=7"])

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from factories import write_nifti_file
-from scanlore.errors import ConfigError, DataError, ModelError
+from scanlore.errors import ConfigError, DataError, ModelError, ScanloreError
 from scanlore.modelfolder.checkpoint_reader import read_checkpoint
 from scanlore.modelfolder.folder import read_tensors
 from scanlore.modelfolder.reference import load_model
@@ -328,3 +328,38 @@ def test_torchrun(tiny_corpus, tiny_recipe, tmp_path):
         assert done.returncode == 0, done.stderr
     assert [row["step"] for row in read_rows(tmp_path / "run" / "metrics.jsonl")] == [1, 2, 3]
     assert load_model(tmp_path / "run").num_parameters > 5e6
+
+
+def labelled_folder(root):
+    for split, count in (("train", 4), ("test", 2)):
+        for number, name in enumerate("ab"):
+            for seed in range(count):
+                write_nifti_file(root / split / name / f"{split}{seed}.nii", (28, 30, 26), seed=100 * number + seed)
+    return root
+
+
+def test_a_guard_that_stops_leaves_a_checkpoint_and_the_reason(
+    finished, tiny_corpus, tiny_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("scanlore.verbs.looks.knn_accuracy", lambda *_: levels.pop(0))
+    levels = [0.9, 0.5, 0.5, 0.5]
+    labelled = labelled_folder(tmp_path / "labelled")
+    guarded = [f"health.labelled={labelled}", "health.every=1", "start.guard=stop", "start.guard_patience=2"]
+    with pytest.raises(ScanloreError, match="getting worse than its start") as caught:
+        pretrain(tiny_corpus, tiny_recipe, tmp_path / "run", guarded, "cpu", finished.out)
+    assert "best was 0.900 at step 0" in str(caught.value)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    assert os.listdir(tmp_path / "run" / "checkpoints")
+
+
+def test_heads_that_do_not_fit_are_refused_before_anything_is_written(tiny_corpus, tiny_recipe, finished, tmp_path):
+    other = ["method.head.prototypes=32", f"start.weights={finished.out}"]
+    text = refused(ModelError, tiny_corpus, tiny_recipe, tmp_path / "run", other)
+    assert f"{finished.out}: " in text
+    assert "start.heads=fresh" in text
+    assert os.listdir(tmp_path) == []
+
+
+def test_where_a_run_goes_on_may_change(tiny_corpus, tiny_recipe, finished):
+    elsewhere = ["parallel.activation_checkpointing=full", "training.num_workers=1"]
+    assert pretrain(tiny_corpus, tiny_recipe, finished.out, elsewhere, device="cpu").state == "finished"

@@ -90,8 +90,10 @@ def _is_small_bf16_on_cpu(q_BHNd: Tensor) -> bool:
 
 
 def _attend_by_products(q_BHNd: Tensor, k_BHNd: Tensor, v_BHNd: Tensor) -> Tensor:
-    scores_BHNN = (q_BHNd * q_BHNd.shape[-1] ** -0.5) @ k_BHNd.mT
-    attended_BHNd: Tensor = scores_BHNN.softmax(-1) @ v_BHNd
+    q, k, v = (part.flatten(0, 1) for part in (q_BHNd, k_BHNd, v_BHNd))
+    # Scaled inside the product: one pass over the scores less
+    scores = torch.baddbmm(q.new_empty(()), q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5)
+    attended_BHNd: Tensor = torch.bmm(scores.softmax(-1), v).unflatten(0, q_BHNd.shape[:2])
     return attended_BHNd
 
 

@@ -43,6 +43,10 @@ def open_weights(reference: str | Path) -> Weights:
         exported = Path(run) / "exports" / f"step_{int(step):08d}"
         if exported.is_dir():
             return open_folder(text, exported)
+        stages = sorted((Path(run) / "stages").glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
+        if stages:
+            named = " or ".join(f"{path.parent}@{step}" for path in stages)
+            raise ModelError("the run has stages", where=text, fix=f"name one: {named}")
         return open_checkpoint(text, Path(run), int(step), _inherited_licence(Path(run)))
     if not Path(text).exists():
         raise ModelError("there is no such model", where=text, fix=f"a model is {GRAMMAR}{_nearest(text)}")

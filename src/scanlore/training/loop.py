@@ -20,7 +20,7 @@ from scanlore.training.checkpoint import Saver, newest_checkpoint
 from scanlore.training.compiling import is_compiled, uncompiled
 from scanlore.training.metrics import MetricsWriter
 from scanlore.training.parallel import World, gathered, telling_lost_processes
-from scanlore.training.signals import REASONS, StopRequests, stop_requests
+from scanlore.training.signals import GUARD, REASONS, StopRequests, stop_requests
 from scanlore.training.step import Done, LoopPlan, Row, Trainer
 
 __all__ = ["Callbacks", "Look", "LoopPlan", "Row", "TrainEnd", "train"]
@@ -39,7 +39,8 @@ class Callbacks:
         batches: `(first, stop) -> batches`, the numbered batches of this rank.
         prepare: Moves a batch to the device and augments it there.
         look: `(method, exported network, values) -> values for the metrics`, called by the main process every
-            `look_every` steps, where it is not `None`. The network is whole; a sharded method cannot be called.
+            `look_every` steps, where it is not `None`. The network is whole; a sharded method cannot be called. A true
+            value `stop` ends the run behind the next step.
         progress: Called by the main process after every step with the rows of metrics and timings.
         export: `(step, exported network, its heads)`, called by the main process at each step of `export_at` and once
             behind the last step, also when a finished run is asked for again.
@@ -183,7 +184,10 @@ class _Run:
         if look is None and not exported.is_sharded:
             return values
         with self._aside(), exported.open() as network:
-            return values | look(self.trainer.method, network, values) if look else values
+            found = look(self.trainer.method, network, values) if look else {}
+        if found.pop("stop", False):
+            self.requests.ask(GUARD)
+        return values | found
 
     def _export(self) -> None:
         exported, export = self.trainer.exported, self.callbacks.export

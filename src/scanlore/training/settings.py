@@ -135,6 +135,10 @@ class PretrainSettings(Settings):
         if self.start.channels == "grey" and self.views.scaling == "zscore":
             msg = "start.channels grey folds a normalisation of values in [-1, 1]; views.scaling zscore has no range"
             raise ValueError(msg)
+        warmup_steps = self.optim.warmup_steps if isinstance(self.optim, AdamWSettings) else None
+        if warmup_steps is not None and warmup_steps > self.training.steps:
+            msg = f"optim.warmup_steps {warmup_steps} is more than training.steps {self.training.steps}"
+            raise ValueError(msg)
         if self.start.head_warmup and not isinstance(self.method, DinoSettings):
             msg = f"start.head_warmup is for heads, and method {self.method.name!r} has none"
             raise ValueError(msg)

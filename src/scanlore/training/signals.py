@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-REASONS = ("SIGTERM", "SIGUSR1", "the job's time limit")
+REASONS = ("SIGTERM", "SIGUSR1", "the guard", "the job's time limit")
+GUARD = "the guard"
 
 
 class StopRequests:
@@ -30,10 +31,18 @@ class StopRequests:
             return len(REASONS)
         return self.received
 
+    def ask(self, reason: str) -> None:
+        """Ask for a stop.
+
+        Args:
+            reason: One of `REASONS`.
+        """
+        self.received = 1 + REASONS.index(reason)
+
     def note(self, number: int, frame: Any) -> None:
         """Remember a signal."""
         del frame
-        self.received = 1 + REASONS.index(signal.Signals(number).name)
+        self.ask(signal.Signals(number).name)
 
 
 @contextlib.contextmanager

@@ -58,11 +58,13 @@ def _read(recipe: str, data: Mapping[str, Any], overrides: Sequence[str]) -> lis
     stages = _mapping(data["stages"], recipe)
     common = {key: value for key, value in data.items() if key not in ("stages", *WORDS)}
     own, shared = _sorted_overrides(overrides, list(stages))
+    stages = {name: apply_overrides(stage, own[name]) for name, stage in stages.items()}
     starts = [_start_step(stage, f"{recipe}, stage {name}") for name, stage in stages.items()]
     exports = [*starts[1:], None]
     read = []
     for (name, stage), start, export in zip(stages.items(), starts, exports, strict=True):
         where = f"{recipe}, stage {name}"
+        # What is for one stage alone counts more than what is for all, wherever it is written
         merged = apply_overrides(_merge(_merge(_base(stage, where), common), stage), [*shared, *own[name]])
         plain = {key: value for key, value in merged.items() if key not in OWN}
         read.append(Stage(name, _exporting(validate(PretrainSettings, plain, where=where), export, where), start))
@@ -119,6 +121,8 @@ def _sorted_overrides(overrides: Sequence[str], names: list[str]) -> tuple[dict[
             shared.append(override)
             continue
         name, _, rest = override.removeprefix("stages.").partition(".")
+        if "=" in name:
+            raise ConfigError("a stage has no value of its own", where=f"--set {override}", fix="stages.NAME.KEY=VALUE")
         if name not in own:
             fix = f"stages: {', '.join(names)}{nearest(name, names)}"
             raise ConfigError(f"there is no stage {name!r}", where=f"--set {override}", fix=fix)

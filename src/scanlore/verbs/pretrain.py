@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scanlore.errors import ConfigError
+from scanlore.errors import ConfigError, ScanloreError
 from scanlore.training.stages import Stage, read_stages
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scanlore.training.parallel import World
     from scanlore.verbs.pretrain_plan import DryRun
     from scanlore.verbs.pretrain_prepare import RunPlan
+    from scanlore.verbs.pretrain_run import Stopped
 
 
 @dataclass(frozen=True)
@@ -103,18 +104,18 @@ def _plan(corpus: Corpus, stages: Sequence[Stage], out: Path, world: World) -> P
 def _single(corpus: Corpus, stage: Stage, out: Path, world: World) -> PretrainResult:
     from scanlore.run import check_run
     from scanlore.training.parallel import meet
-    from scanlore.verbs.pretrain_prepare import prepare
+    from scanlore.verbs.pretrain_prepare import FREE, prepare
     from scanlore.verbs.pretrain_run import Stopped, run
 
     plan = prepare(corpus, stage.settings, world, stage.settings.start.weights)
-    state = check_run(out, "pretrain", plan.plain)
+    state = check_run(out, "pretrain", plan.plain, FREE)
     meet(world)  # nobody writes before everybody has looked
     if state == "finished":
         return _result(out, state, world)
     try:
         run(plan, out, world)
     except Stopped as stop:
-        return PretrainResult(out, out / "model", "stopped", stop.step, {}, [], stop.by)
+        return _stopped(out, stop, world)
     return _result(out, state, world)
 
 
@@ -122,11 +123,13 @@ def _staged(corpus: Corpus, stages: Sequence[Stage], out: Path, world: World) ->
     """Run the stages one after the other, each a run folder of its own below `stages`."""
     from scanlore.run import Run, check_run
     from scanlore.training.parallel import meet
+    from scanlore.verbs.pretrain_prepare import FREE
     from scanlore.verbs.pretrain_run import Stopped
 
     plans = _plans(corpus, stages, out, world)
     plain = {"stages": {stage.name: plan.plain for stage, plan in zip(stages, plans, strict=True)}}
-    state = check_run(out, "pretrain", plain)
+    free = tuple(f"stages.{stage.name}.{key}" for stage in stages for key in FREE)
+    state = check_run(out, "pretrain", plain, free)
     meet(world)
     if state == "finished":
         return _result(out, state, world, stages[-1].name)
@@ -134,16 +137,35 @@ def _staged(corpus: Corpus, stages: Sequence[Stage], out: Path, world: World) ->
         if not world.is_main:
             _run_stages(plans, stages, out, world)
             return _result(out, state, world)
-        whole = Run(out, "pretrain", plain)
+        whole = Run(out, "pretrain", plain, free)
         with whole.logging():
             _run_stages(plans, stages, out, world)
             _link(out / "stages" / stages[-1].name / "model", out / "model")
     except Stopped as stop:
-        return PretrainResult(out, out / "model", "stopped", stop.step, {}, [], stop.by)
+        return _stopped(out, stop, world)
     finally:
         if world.is_main and (out / "run.json").is_file():
             _write_page(out)
     return _result(out, state, world, stages[-1].name)
+
+
+def _stopped(out: Path, stop: Stopped, world: World) -> PretrainResult:
+    """Return what a stopped run left.
+
+    Raises:
+        ScanloreError: It was getting worse than its start.
+    """
+    from scanlore.training.signals import GUARD
+
+    warnings = _warnings(out) if world.is_main else []
+    if stop.by == GUARD and warnings:
+        raise ScanloreError(warnings[-1], where=out, fix=f"stopped behind the checkpoint of step {stop.step}")
+    return PretrainResult(out, out / "model", "stopped", stop.step, {}, warnings, stop.by)
+
+
+def _warnings(out: Path) -> list[str]:
+    runs = [*sorted((out / "stages").glob("*/run.json")), out / "run.json"]
+    return [text for path in runs for text in json.loads(path.read_text(encoding="utf-8")).get("warnings", [])]
 
 
 def _plans(corpus: Corpus, stages: Sequence[Stage], out: Path, world: World) -> list[RunPlan]:
@@ -154,7 +176,7 @@ def _plans(corpus: Corpus, stages: Sequence[Stage], out: Path, world: World) -> 
         reference = stage.settings.start.weights
         if before:
             at = "" if stage.start_step is None else f"@{stage.start_step}"
-            reference = f"{out / 'stages' / before}{at}"
+            reference, before = f"{out / 'stages' / before}{at}", f"{before}{at}"
         plans.append(prepare(corpus, stage.settings, world, reference, before))
         before = stage.name
     return plans
@@ -163,11 +185,12 @@ def _plans(corpus: Corpus, stages: Sequence[Stage], out: Path, world: World) -> 
 def _run_stages(plans: Sequence[RunPlan], stages: Sequence[Stage], out: Path, world: World) -> None:
     from scanlore.run import check_run
     from scanlore.training.parallel import meet
+    from scanlore.verbs.pretrain_prepare import FREE
     from scanlore.verbs.pretrain_run import run
 
     for stage, plan in zip(stages, plans, strict=True):
         folder = out / "stages" / stage.name
-        state = check_run(folder, "pretrain", plan.plain)
+        state = check_run(folder, "pretrain", plan.plain, FREE)
         meet(world)
         if state != "finished":
             run(plan, folder, world)
@@ -202,8 +225,6 @@ def _result(out: Path, state: str, world: World, last_stage: str = "") -> Pretra
     if not world.is_main:  # the first process may still be writing
         return PretrainResult(out, model, state, 0, {}, [])
     run = out / "stages" / last_stage if last_stage else out
-    runs = sorted((out / "stages").glob("*/run.json")) if last_stage else [out / "run.json"]
-    warnings = [text for path in runs for text in json.loads(path.read_text(encoding="utf-8")).get("warnings", [])]
     last = read_rows(run / "metrics.jsonl")[-1]
     finite = {key: value for key, value in last.items() if not isinstance(value, float) or math.isfinite(value)}
-    return PretrainResult(out, model, state, last["step"], finite, warnings)
+    return PretrainResult(out, model, state, last["step"], finite, _warnings(out))

@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from scanlore.backbones.build import build_backbone
 from scanlore.corpus.index import Corpus, StoredScans
-from scanlore.errors import ConfigError, DataError
+from scanlore.errors import ConfigError, DataError, ModelError
+from scanlore.methods.build import build_method
 from scanlore.methods.settings import DinoSettings
 from scanlore.modelfolder.start import load_start
 from scanlore.training.parallel import World, from_main
 from scanlore.training.settings import PretrainSettings
 from scanlore.views.loader import LoaderPlan
 from scanlore.views.policy import build_policy
+
+FREE = ("parallel.", "training.num_workers")
+"""Settings that say where and how fast a run goes on, not what it computes."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ def prepare(
         settings: Of the run.
         world: Where this process stands.
         reference: The model it continues.
-        stage_before: Name of the stage that will leave that model.
+        stage_before: Name of the stage that will leave that model, and its step.
 
     Raises:
         ConfigError: The batch does not fit the processes or the corpus.
@@ -58,12 +65,26 @@ def prepare(
         fix = "--weights MODEL, or method.gram.teacher=ema"
         raise ConfigError("method.gram.teacher: start needs weights that the run starts from", fix=fix)
     if reference and not stage_before:
-        load_start(resolved.start.model_copy(update={"weights": reference}), resolved.backbone)  # or refused here
+        _check_start(resolved, reference)
     plain = resolved.model_dump(mode="json", exclude={"description", "source"})
     if stage_before:
         plain["start"]["weights"] = f"stage {stage_before}"
     plain["corpus"] = corpus.fingerprint(resolved.data.split)
     return RunPlan(resolved, scans, corpus, reference, plain)
+
+
+def _check_start(settings: PretrainSettings, reference: str) -> None:
+    """Refuse a model that the run could not start from, before anything is written."""
+    start = load_start(settings.start.model_copy(update={"weights": reference}), settings.backbone)
+    if not start.heads:
+        return
+    with torch.device("meta"):
+        method = build_method(build_backbone(settings.backbone), settings.method, settings.seed)
+    try:
+        method.start_from(start.heads)
+    except ModelError as error:
+        fix = "--set start.heads=fresh, or set method.head and method.separate_head as in the weights"
+        raise ModelError(error.what, where=reference, fix=fix) from None
 
 
 def _select(corpus: Corpus, settings: PretrainSettings) -> StoredScans:
@@ -89,7 +110,8 @@ def _resolve(settings: PretrainSettings, world: World, num_scans: int) -> Pretra
     training = settings.training
     if training.batch_size > num_scans:
         what = f"training.batch_size {training.batch_size} is larger than the corpus of {num_scans} scans"
-        raise ConfigError(what, fix=f"--set training.batch_size={_largest_batch(num_scans, world)}, or add scans")
+        largest = num_scans - num_scans % (training.passes * world.size)
+        raise ConfigError(what, fix=f"--set training.batch_size={largest}, or add scans")
     if training.batch_size % (training.passes * world.size):
         what = f"training.batch_size {training.batch_size} does not divide over {world.size} processes"
         raise ConfigError(what, fix="choose a multiple of processes x training.accumulate")
@@ -102,11 +124,6 @@ def _resolve(settings: PretrainSettings, world: World, num_scans: int) -> Pretra
     passes = fit(resolved, world.device, world.size)[1] if world.is_main else 0
     update["accumulate"] = from_main(world, passes)  # what is free differs from device to device
     return settings.model_copy(update={"training": training.model_copy(update=update)})
-
-
-def _largest_batch(num_scans: int, world: World) -> int:
-    share = 2 ** ((num_scans // world.size).bit_length() - 1) if num_scans >= world.size else 1
-    return share * world.size
 
 
 def loader_plan(plan: RunPlan, world: World) -> LoaderPlan:

@@ -25,7 +25,7 @@ from scanlore.reports.run_page import write_run_page
 from scanlore.run import Run, write_atomically
 from scanlore.training.loop import Callbacks, LoopPlan, train
 from scanlore.training.parallel import World, default_workers
-from scanlore.verbs.pretrain_prepare import RunPlan, loader_plan
+from scanlore.verbs.pretrain_prepare import FREE, RunPlan, loader_plan
 from scanlore.verbs.pretrain_watch import Watch, surviving
 from scanlore.views.loader import Batch, batches, to_device
 
@@ -61,7 +61,7 @@ def run(plan: RunPlan, out: Path, world: World) -> None:
         _train(plan, out, world, None, start)
         return
     watch = Watch(plan, world, out)
-    folder = Run(out, "pretrain", plan.plain)
+    folder = Run(out, "pretrain", plan.plain, FREE)
     try:
         with folder.logging():
             _write_data(plan, folder)

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import nn
 
-from scanlore.errors import ScanloreError
 from scanlore.methods.contract import Method
 from scanlore.methods.settings import DinoSettings
 from scanlore.modelfolder.start_settings import StartSettings
@@ -23,6 +22,7 @@ from scanlore.verbs.looks import Looks
 from scanlore.verbs.pretrain_prepare import RunPlan, loader_plan
 from scanlore.views.loader import Batch
 
+REMEDY = "Lower optim.lr, or raise start.head_warmup or start.anchor"
 logger = logging.getLogger("scanlore")
 Row = dict[str, Any]
 
@@ -56,8 +56,6 @@ class Guard:
             step: Of the look; the first one sets the level.
             accuracy: 0 to 1.
 
-        Raises:
-            ScanloreError: The run is to stop then.
         """
         self.best = max(self.best, (accuracy, step))
         if self.start is None:
@@ -69,10 +67,7 @@ class Guard:
             return None
         what = f"kNN accuracy is {accuracy:.3f}, below the {self.start:.3f} of the weights it started from"
         best = f"best was {self.best[0]:.3f} at step {self.best[1]}"
-        fix = "lower optim.lr, or raise start.head_warmup or start.anchor"
-        if self.settings.guard == "stop":
-            raise ScanloreError(f"{what} for {self.num_below} looks; {best}", where=f"step {step}", fix=fix)
-        return f"getting worse than its start: {what}; {best}. {fix[0].upper()}{fix[1:]}"
+        return f"getting worse than its start: {what}; {best}. {REMEDY}"
 
 
 class Watch:
@@ -126,7 +121,9 @@ class Watch:
         logger.info("step %d: %s", step, "  ".join(f"{name} {value:.3f}" for name, value in shown.items()))
         self._warn(step, self._alarm(step, found | values))
         if self.guard is not None and "knn_accuracy" in found:
-            self._warn(step, self.guard.judge(step, found["knn_accuracy"]))
+            worse = self.guard.judge(step, found["knn_accuracy"])
+            self._warn(step, worse)
+            return found | {"stop": bool(worse) and self.settings.start.guard == "stop"}
         return found
 
     def _alarm(self, step: int, values: Row) -> str | None:

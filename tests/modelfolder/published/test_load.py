@@ -99,3 +99,13 @@ def test_damaged_metadata_is_one_line(flat, text):
     with pytest.raises(ModelError) as error:
         weights_of(WeightsFile(HERE, flat, metadata), Source("dinov2:w.pth"))
     assert "\n" not in str(error.value)
+
+
+def test_the_licence_of_a_model_folder_is_that_of_its_file(tmp_path):
+    from scanlore.modelfolder.published.load import _licence_beside
+
+    (tmp_path / "model.json").write_text(
+        '{"format_version": 1, "architecture": {}, "preprocessing": {}, "licence": "mine"}'
+    )
+    assert _licence_beside(tmp_path / "model.safetensors") == "mine"
+    assert _licence_beside(tmp_path / "deeper" / "model.safetensors") is None

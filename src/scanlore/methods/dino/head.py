@@ -19,7 +19,7 @@ class WeightNormLinear(nn.Module):
         super().__init__()
         self.weight_g = nn.Parameter(torch.ones(out, 1))
         self.weight_v = nn.Parameter(torch.empty(out, dim))
-        nn.init.trunc_normal_(self.weight_v, std=0.02)
+        nn.init.normal_(self.weight_v, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(N, out)`."""
@@ -44,7 +44,7 @@ class DinoHead(nn.Module):
         self.last_layer = WeightNormLinear(settings.bottleneck, settings.prototypes)
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,11 +63,13 @@ def _safetensors(path: Path) -> WeightsFile:
 
 def _pickled(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a file before it refuses it
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|class|function) ([\w.]+\.[\w.]+)", str(error))
         if found is None:
-            raise _damaged(path, "it is no file of torch.save") from None
+            raise _damaged(path, "it is no file of tensors that torch.save wrote; nothing was executed") from None
         what = f"holds code, {found[1]}, which is not executed: the file is refused"
         raise ModelError(what, where=path, fix="take a file of tensors alone, best safetensors") from None
     except Exception as error:  # whatever half a zip file or pickle leads to
@@ -74,7 +77,7 @@ def _pickled(path: Path) -> Any:
 
 
 def _damaged(path: Path, error: object) -> ModelError:
-    reason = str(error).partition("\n")[0] or "it ends early"
+    reason = re.split(r"\n|\. |: file", str(error))[0] or "it ends early"
     return ModelError(f"cannot be read as weights: {reason}", where=path, fix="copy or download it again, whole")
 
 

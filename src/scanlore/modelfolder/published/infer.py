@@ -34,6 +34,9 @@ def infer_architecture(state: Mapping[str, Tensor], where: Path) -> ViTSettings:
     """
     ndim, patch, channels = _patch_embedding(state, where)
     registers = state["register_tokens"].shape[1] if "register_tokens" in state else 0
+    if ndim == 2 and channels == 3 and "blocks.0.ls1.gamma" not in state:
+        what = "is a vision transformer without LayerScale, which every DINOv2 has"
+        raise ModelError(what, where=where, fix="its preprocessing is not known: only DINOv2's family can be read")
     gamma = {} if "blocks.0.ls1.gamma" in state else {"layer_scale": 0.0}
     resizing: dict[str, Any] = {"pos_offset": 0.0 if registers and ndim == 2 else 0.1}
     if ndim == 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from scanlore.backbones.settings import ResEncSettings, ViTSettings, backbone_se
 from scanlore.backbones.unique import unique_state
 from scanlore.config import validate
 from scanlore.errors import ConfigError, ModelError
+from scanlore.modelfolder.facts import read_facts
 from scanlore.modelfolder.licences import OF_A_FILE, THREE_DINO
 from scanlore.modelfolder.preprocessing import Preprocessing
 from scanlore.modelfolder.published.files import WeightsFile
@@ -70,7 +72,7 @@ def weights_of(file: WeightsFile, source: Source) -> Weights:
         "preprocessing": preprocessing.model_dump(mode="json"),
         "provenance": {**said.get("provenance", {}), "published": source.reference.partition(":")[0]}
         | {"file": file.path.name},
-        "licence": source.licence or said.get("licence") or _guess_licence(architecture),
+        "licence": source.licence or said.get("licence") or _licence_beside(file.path) or _guess_licence(architecture),
     }
     backbone = {name: named.backbone[name].float() for name in report.loaded}
     heads = {name: tensor.float() for name, tensor in named.heads.items()}
@@ -124,6 +126,13 @@ def _preprocessing(architecture: ViTSettings, source: Source) -> Preprocessing:
         size = native_size(architecture)
     facts = {"ndim": architecture.ndim, "in_channels": architecture.in_channels, "input_size": size}
     return Preprocessing.model_validate(facts | colours)
+
+
+def _licence_beside(path: Path) -> str | None:
+    """Return the licence of the model folder that a file of weights lies in."""
+    if not (path.parent / "model.json").is_file():
+        return None
+    return str(read_facts(path.parent).get("licence"))
 
 
 def _guess_licence(architecture: ViTSettings) -> str:
