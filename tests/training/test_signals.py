@@ -53,3 +53,15 @@ def test_another_thread_changes_no_handler():
     thread.start()
     thread.join()
     assert found == [(before, 0)]
+
+
+@pytest.mark.parametrize(("size", "handler"), [("2", signal.SIG_IGN), ("1", signal.SIG_DFL)])
+def test_one_of_several_processes_that_fails_may_finish_its_sentence(monkeypatch, size, handler):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(RuntimeError), stop_requests(120):
+            raise RuntimeError
+        assert signal.getsignal(signal.SIGTERM) == handler
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -65,6 +65,11 @@ def stop_requests(margin: float | None) -> Iterator[StopRequests]:
     old = {number: signal.signal(number, requests.note) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield requests
+    except BaseException:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            # A launcher ends us as soon as another process has died: first say why, and leave the run folder in order
+            old[signal.SIGTERM] = signal.SIG_IGN
+        raise
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

@@ -22,6 +22,9 @@ from scanlore.views.policy import build_policy
 GAPS = {"cpu": 1.1, "cuda": 1.0}
 """What an allocator needs over what is in use, as seen; a GPU's figure is of what is in use, as torch counts it."""
 
+GAPS_RECOMPUTED = {"cpu": 1.35, "cuda": 1.0}
+"""As `GAPS`, where activations come and go twice."""
+
 LIBRARIES = {"cpu": 60 << 20, "cuda": 32 << 20}
 """Working memory of the libraries of matrix products and convolutions."""
 
@@ -208,7 +211,8 @@ def _memory(
     batch = _view_bytes(settings, per_pass, itemsize=4)
     gathered = GATHERED_PARTS * static.largest_part if is_sharded else 0
     inside = computed + sum(parts.values())
-    total = round((inside + gathered) * GAPS.get(device.type, 1.0)) + LIBRARIES.get(device.type, 0)
+    gaps = GAPS if settings.parallel.activation_checkpointing == "none" else GAPS_RECOMPUTED
+    total = round((inside + gathered) * gaps.get(device.type, 1.0)) + LIBRARIES.get(device.type, 0)
     parts |= {"batch": batch, "activations": max(0, computed - batch)}
     return parts | {"overhead": total - inside, "peak": total}
 
