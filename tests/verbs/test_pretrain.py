@@ -363,3 +363,32 @@ def test_heads_that_do_not_fit_are_refused_before_anything_is_written(tiny_corpu
 def test_where_a_run_goes_on_may_change(tiny_corpus, tiny_recipe, finished):
     elsewhere = ["parallel.activation_checkpointing=full", "training.num_workers=1"]
     assert pretrain(tiny_corpus, tiny_recipe, finished.out, elsewhere, device="cpu").state == "finished"
+
+
+def test_a_scan_that_turns_to_nan_on_the_way_is_skipped_and_named(tiny_corpus, tiny_recipe, tmp_path, monkeypatch):
+    from scanlore.views import loader
+
+    sample, calls = loader.sample, []
+
+    def broken_once(*args):
+        calls.append(args)
+        return sample(*args) * (float("nan") if 6 <= len(calls) < 10 else 1)
+
+    monkeypatch.setattr(loader, "sample", broken_once)
+    monkeypatch.setattr("scanlore.verbs.pretrain_run._blame", lambda batch: f"scan {batch.scans[0]}")
+    out = tmp_path / "run"
+    result = pretrain(tiny_corpus, tiny_recipe, out, ["training.steps=3", "health.every=0"], device="cpu")
+    assert result.steps == 3
+    log = (out / "run.log").read_text()
+    assert "step 1 was skipped: its gradients are not finite" in log
+    assert "step 1: scan " in log
+
+
+def test_scans_with_voxels_that_are_not_finite_are_named():
+    from scanlore.verbs.pretrain_run import _blame
+    from tiny_pretraining import random_batch, tiny_settings
+
+    batch = random_batch(tiny_settings(), num_scans=3)
+    assert _blame(batch) == ""
+    batch.groups["local"].pixels[4, 0, 0, 0, 0] = float("inf")  # crop-major: the second local crop of scan 1
+    assert _blame(batch) == "voxels that are not finite in scan 1"

@@ -130,7 +130,7 @@ def _planes(view: npt.NDArray[Kind], is_large: bool) -> list[npt.NDArray[Kind]]:
 
 def _coloured(plane: Floats, mask: Mask | None, bounds: tuple[float, float]) -> Pixels:
     low, high = bounds
-    grey = np.clip((plane - low) / (high - low), 0, 1).astype(np.float32)
+    grey = np.clip(np.nan_to_num((plane - low) / (high - low)), 0, 1).astype(np.float32)
     picture = np.repeat(grey[..., None] * 255, 3, axis=-1)
     if mask is not None:
         picture[mask] = (1 - OPACITY) * picture[mask] + OPACITY * HIDDEN
