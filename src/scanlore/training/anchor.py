@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from scanlore.methods.collectives import local_shards
 from scanlore.methods.contract import ParamRule
-from scanlore.training.sharding import local
 
 BACKBONE = "backbone"
 
@@ -38,5 +38,5 @@ class Anchor:
         for name, parameter in self.pulled.items():
             by_rate.setdefault(rates[id(parameter)], []).append(name)
         for rate, names in by_rate.items():
-            moved = [local(self.pulled[name]) for name in names]
-            torch._foreach_lerp_(moved, [local(self.start[name]) for name in names], rate * self.strength)
+            moved = local_shards(self.pulled[name] for name in names)
+            torch._foreach_lerp_(moved, local_shards(self.start[name] for name in names), rate * self.strength)

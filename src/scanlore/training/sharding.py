@@ -63,11 +63,6 @@ def is_sharded(module: nn.Module) -> bool:
     return any(isinstance(part, FSDPModule) for part in module.modules())
 
 
-def local(tensor: Tensor) -> Tensor:
-    """Return the part of a tensor that is on this process."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 def whole(tensor: Tensor) -> Tensor:
     """Return a whole tensor; all processes have to ask for it together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,14 +114,11 @@ def explain(
 
 
 def _config(subjects: Sequence[Subject], cases: Sequence[Case], **options: Any) -> dict[str, Any]:
-    files = [(source.name, *source.size_and_mtime()) for case in cases for source in case.sources]
+    from scanlore.inference.fingerprint import digest, files_fingerprint
+
     models = [{"model": one.reference, "weights": one.weights, "layer": one.layer} for one in subjects]
-    bases = [None if one.basis is None else _digest(one.basis.basis.axes.tolist()) for one in subjects]
-    return {"models": models, "bases": bases, **options, "num_cases": len(cases), "files": _digest(files)}
-
-
-def _digest(facts: object) -> str:
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    bases = [None if one.basis is None else digest(one.basis.basis.axes.tolist()) for one in subjects]
+    return {"models": models, "bases": bases, **options, "num_cases": len(cases), "files": files_fingerprint(cases)}
 
 
 def _explain(

@@ -81,7 +81,7 @@ def predict(
     _check(overlap, batch_size)
     from scanlore.backbones.device import pick_device
     from scanlore.inference.cases import group_cases
-    from scanlore.inference.fingerprint import weights_fingerprint
+    from scanlore.inference.fingerprint import files_fingerprint, weights_fingerprint
     from scanlore.modelfolder.segmenter import load_segmenter
     from scanlore.scans.find import find_sources
     from scanlore.verbs.inspect import as_paths, no_scans
@@ -93,7 +93,12 @@ def predict(
         raise no_scans(as_paths(paths), skipped)
     cases = group_cases(sources, segmenter.preprocessing.in_channels)
     weights = {"model": str(model), "weights": weights_fingerprint(segmenter)}
-    config = weights | {"overlap": overlap, "mirror": mirror, "num_cases": len(cases), "files": _fingerprint(cases)}
+    config = weights | {
+        "overlap": overlap,
+        "mirror": mirror,
+        "num_cases": len(cases),
+        "files": files_fingerprint(cases),
+    }
     is_finished = check_run(Path(out), "predict", config) == "finished"
     if not is_finished:
         run = Run(Path(out), "predict", config)
@@ -107,12 +112,6 @@ def _check(overlap: float, batch_size: int) -> None:
         raise ConfigError(f"must be 0 or more and below 1, got {overlap:g}", where="overlap", fix="0.5 is usual")
     if batch_size < 1:
         raise ConfigError(f"must be 1 or more, got {batch_size}", where="batch_size")
-
-
-def _fingerprint(cases: Sequence[Case]) -> str:
-    """Return a hash of what is to be predicted: names, sizes and times of all files."""
-    facts = [(source.name, *source.size_and_mtime()) for case in cases for source in case.sources]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _predict(run: Run, segmenter: Segmenter, cases: Sequence[Case], options: _Options, config: dict[str, Any]) -> None:

@@ -42,12 +42,13 @@ class DryRun:
             _row("memory of a device", _size(found.peak)),
             *(_row(f"- {part}", _size(getattr(found, part))) for part in PARTS if getattr(found, part)),
             _row("shared memory of a loader process", _size(found.loader_queue)),
-            _row("disk", f"{_size(found.disk)}, {_size(self.free_disk)} free"),
+            _row("disk", f"{_size(found.disk)}, a checkpoint {_size(found.checkpoint)}; {_size(self.free_disk)} free"),
             _row("work of a step", f"{found.flops / 1e12:.3g} TFLOP"),
         ]
-        if found.seconds is not None:
-            rows.append(_row("seconds a step", f"{found.seconds:.3g}"))
-            rows.append(_row("whole run", _hours(found.seconds * self.steps)))
+        if found.seconds is not None and found.efficiency is not None and found.total_seconds is not None:
+            share = f"{found.efficiency:.0%} of the rate of matrix products"
+            rows.append(_row("seconds a step", f"{found.seconds:.3g}, {share}"))
+            rows.append(_row("whole run", _hours(found.total_seconds)))
         if self.measured is not None:
             rows = _beside(rows, found, self.measured, self.steps)
         return [{"stage": self.stage} | row if self.stage else row for row in rows]

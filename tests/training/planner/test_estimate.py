@@ -60,8 +60,3 @@ def test_nothing_random_is_drawn_from_the_callers_state():
     before = torch.get_rng_state()
     estimate(tiny_settings(), CPU)
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_lines_say_what_is_needed():
-    text = "\n".join(estimate(tiny_settings(), CPU).lines())
-    assert all(word in text for word in ("memory:", "disk:", "time:", "scans a pass"))

@@ -77,26 +77,6 @@ class Estimate:
     efficiency: float | None
     total_seconds: float | None
 
-    def lines(self) -> list[str]:
-        """Return the estimate in words, one `name: value` a line."""
-        parts = ("parameters", "gradients", "optimizer", "teacher", "batch", "activations", "overhead")
-        inside = ", ".join(f"{name} {_size(getattr(self, name))}" for name in parts)
-        lines = [
-            f"batch: {self.scans_per_pass} scans a pass on each device, {self.accumulate} passes a step",
-            f"memory: {_size(self.peak)} ({inside})",
-            f"shared memory: {_size(self.loader_queue)} for each loader process",
-            f"disk: {_size(self.disk)} (a checkpoint {_size(self.checkpoint)})",
-            f"work: {self.flops / 1e12:.3g} TFLOP a step",
-        ]
-        if self.seconds is not None and self.efficiency is not None and self.total_seconds is not None:
-            whole = f"{self.total_seconds / 3600:.1f} h in all, without reading views"
-            lines.append(f"time: {self.seconds:.3g} s a step at {self.efficiency:.0%} of matrix products, {whole}")
-        return lines
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
 
 @dataclass(frozen=True)
 class _Static:
